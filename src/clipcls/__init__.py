@@ -1,0 +1,66 @@
+"""Zero-shot image classification with open_clip models.
+
+```python
+from clipcls import Classifier
+
+classifier = Classifier(["glasses", "no-glasses"])
+for record in classifier.classify("images/"):
+    print(record)
+```
+
+The public names below are loaded when they are first used, so that `import clipcls` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipcls.classifier import Classifier
+    from clipcls.errors import ClipclsError
+    from clipcls.models import resolve_model
+    from clipcls.options import DecodeOptions, Precision, RuntimeOptions, ScoringOptions, Truncated
+    from clipcls.records import Failure, Prediction
+    from clipcls.results import read_results
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Classifier",
+    "ClipclsError",
+    "DecodeOptions",
+    "Failure",
+    "Precision",
+    "Prediction",
+    "RuntimeOptions",
+    "ScoringOptions",
+    "Truncated",
+    "__version__",
+    "read_results",
+    "resolve_model",
+]
+
+_HOMES = {
+    "Classifier": "classifier",
+    "ClipclsError": "errors",
+    "DecodeOptions": "options",
+    "Failure": "records",
+    "Precision": "options",
+    "Prediction": "records",
+    "RuntimeOptions": "options",
+    "ScoringOptions": "options",
+    "Truncated": "options",
+    "read_results": "results",
+    "resolve_model": "models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'clipcls' has no attribute '{name}'")
+    return getattr(import_module(f"clipcls.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,180 @@
+"""The library's front door: labels in, predictions out, from Python."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from clipcls.decode import is_candidate, load_image
+from clipcls.devices import choose_device
+from clipcls.discovery import Discovery
+from clipcls.encoder import load_encoder
+from clipcls.labels import Label, make_labels
+from clipcls.models import ModelSpec, default_model, resolve_model
+from clipcls.options import DecodeOptions, DiscoveryOptions, RuntimeOptions, ScoringOptions
+from clipcls.pipeline import classify_refs
+from clipcls.prompts import DEFAULT_SET, PromptSet, build_prompts, load_templates, parse_template
+from clipcls.records import ImageRef, Prediction, Record
+from clipcls.scoring import Scorer, class_matrix
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from clipcls.encoder import Encoder
+
+Labels = str | Sequence[str] | Sequence[Label] | Mapping[str, str | Sequence[str]]
+Path = str | os.PathLike[str]
+
+
+class Classifier:
+    """A model and a set of labels, ready to score pictures.
+
+    ```python
+    from clipcls import Classifier
+
+    classifier = Classifier(["cat", "dog"], templates=["a photo of a <>"])
+    print(classifier("pet.jpg").prediction)
+    for record in classifier.classify(["holiday/", "pet.jpg"]):
+        print(record.path, record)
+    ```
+
+    Args:
+        labels: Names (`["cat", "dog"]` or `"cat,dog"`), or a mapping from names to one or several
+            wordings (`{"glasses": "a person wearing glasses"}`).
+        model: A preset, an open_clip name, a folder or a file (see `clipcls models`), what
+            `resolve_model` returned, or an object that has the methods of `Encoder`. None is the
+            environment variable `CLIPCLS_MODEL`, else the default model.
+        templates: The name of a template set, or texts with the slot `<>`.
+        scoring: Softmax or sigmoid, threshold and margin.
+        decode: What is taken for a picture.
+        runtime: Device, precision, batch size, decode threads.
+
+    Raises:
+        ClipclsError: See `clipcls.errors`.
+    """
+
+    def __init__(
+        self,
+        labels: Labels,
+        *,
+        model: str | ModelSpec | Encoder | None = None,
+        templates: str | Sequence[str] = DEFAULT_SET,
+        scoring: ScoringOptions | None = None,
+        decode: DecodeOptions | None = None,
+        runtime: RuntimeOptions | None = None,
+    ) -> None:
+        self.prompts = build_prompts(make_labels(labels), _templates(templates))
+        self._decode = decode or DecodeOptions()
+        scoring = scoring or ScoringOptions()
+        self.device = choose_device(runtime or RuntimeOptions())
+        if model is None or isinstance(model, str):
+            model = resolve_model(model or default_model())
+        self.encoder: Encoder = (
+            load_encoder(model, self.device) if isinstance(model, ModelSpec) else model
+        )
+        for message in advice(self.prompts, self.encoder, scoring):
+            warnings.warn(message, stacklevel=2)
+        self._scorer = make_scorer(self.prompts, self.encoder, scoring)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, in the order of every array of scores."""
+        return self.prompts.labels
+
+    def classify(self, paths: Path | Iterable[Path]) -> Iterator[Record]:
+        """Yield one `Prediction` or `Failure` per picture, in the order of the paths.
+
+        Args:
+            paths: Files and folders, consumed a few batches ahead. A folder stands for the pictures
+                in and below it, in natural order. A file that is not there becomes a `Failure`.
+        """
+        return classify_refs(
+            _refs(paths),
+            self.encoder,
+            self._scorer,
+            self._decode,
+            batch_size=self.device.batch_size,
+            workers=self.device.workers,
+        )
+
+    def __call__(self, image: Path | bytes | Image.Image) -> Prediction:
+        """Score one picture: a path, the bytes of a file, or a PIL image.
+
+        Raises:
+            DecodeError: It cannot be decoded.
+        """
+        decoded = load_image(image, self._decode)
+        scores = self._scorer(self.encoder.encode_images(self.encoder.prepare(decoded.image)[None]))
+        return Prediction(
+            index=0,
+            path=os.fspath(image) if isinstance(image, (str, os.PathLike)) else "",
+            labels=self.labels,
+            prediction=scores.predictions[0],
+            probability=float(scores.probabilities[0].max()),
+            probabilities=scores.probabilities[0],
+            logits=scores.logits[0],
+            similarities=scores.similarities[0],
+            note=decoded.note,
+        )
+
+
+def make_scorer(prompts: PromptSet, encoder: Encoder, options: ScoringOptions) -> Scorer:
+    """Encode the prompts once and return what scores image embeddings against them."""
+    counts = [len(texts) for texts in prompts.prompts]
+    return Scorer(
+        labels=prompts.labels,
+        classes=class_matrix(encoder.encode_texts(prompts.flat()), counts),
+        scale=encoder.logit_scale,
+        bias=encoder.logit_bias,
+        options=options,
+    )
+
+
+def advice(prompts: PromptSet, encoder: Encoder, scoring: ScoringOptions) -> list[str]:
+    """Return what the user should know about this combination of labels and model."""
+    messages = []
+    if len(prompts.labels) == 1 and not scoring.multi_label:
+        messages.append(
+            f"'{prompts.labels[0]}' is the only label, so its probability is always 1.0:"
+            " add a label for everything else, or use --multi-label"
+        )
+    if scoring.multi_label and encoder.logit_bias == 0.0:
+        messages.append(
+            f"{encoder.name} was not trained for independent labels: rank with these"
+            " probabilities, but do not read them as chances (SigLIP models were)"
+        )
+    texts = list(dict.fromkeys(prompts.flat()))
+    limit = encoder.context_length
+    long = [(t, n) for t, n in zip(texts, encoder.count_tokens(texts), strict=True) if n > limit]
+    if long:
+        more = f" and {len(long) - 1} more" if len(long) > 1 else ""
+        messages.append(
+            f"'{long[0][0][:60]}...'{more}: {long[0][1]} tokens, {encoder.name} reads {limit} and"
+            " ignores the rest; shorten the wording or the template"
+        )
+    return messages
+
+
+def _templates(templates: str | Sequence[str]) -> tuple[str, ...]:
+    if isinstance(templates, str):
+        return load_templates(templates)
+    return tuple(parse_template(text, "templates") for text in templates)
+
+
+def _refs(paths: Path | Iterable[Path]) -> Iterator[ImageRef]:
+    if isinstance(paths, (str, os.PathLike)):
+        # A single path is not a sequence of one-letter paths.
+        paths = [paths]
+    index = 0
+    for path in map(os.fspath, paths):
+        if os.path.isdir(path):
+            found: Iterable[str] = (
+                ref.path for ref in Discovery([path], DiscoveryOptions(), is_image=is_candidate)
+            )
+        else:
+            found = [path]
+        for each in found:
+            yield ImageRef(index, each)
+            index += 1

@@ -1,0 +1,162 @@
+"""`clipcls classify`: pictures and labels in, probabilities out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clipcls.cli import _flags as flags
+from clipcls.cli import _run_flags as run_flags
+from clipcls.errors import OptionError
+from clipcls.options import (
+    DecodeOptions,
+    DiscoveryOptions,
+    OutputOptions,
+    Precision,
+    RuntimeOptions,
+    ScoringOptions,
+    Truncated,
+)
+
+if TYPE_CHECKING:
+    from clipcls.console import TerminalObserver
+    from clipcls.run import Job
+
+EPILOG = """\
+Examples:
+
+  clipcls classify ./images --labels glasses,no-glasses -o out.csv
+
+  clipcls classify a.jpg --labels "a diagram,a dog,a cat" --template "<>"
+
+  find . -name "*.jpg" -print0 | clipcls classify - --null --labels-file labels.txt > out.csv
+
+  clipcls classify ./images --labels-file labels.csv --threshold 0.6 -o out.parquet --resume
+"""
+
+
+def classify(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Files, folders, glob patterns, @list.txt, or - for paths on standard input.",
+            show_default=False,
+        ),
+    ],
+    labels: flags.LabelsFlag = None,
+    label: flags.LabelFlag = None,
+    labels_file: flags.LabelsFileFlag = None,
+    template: flags.TemplateFlag = None,
+    templates: flags.TemplatesFlag = None,
+    model: flags.ModelFlag = None,
+    arch: flags.ArchFlag = None,
+    output: run_flags.OutputFlag = None,
+    output_format: run_flags.FormatFlag = None,
+    overwrite: run_flags.OverwriteFlag = False,
+    resume: run_flags.ResumeFlag = False,
+    top_k: run_flags.TopKFlag = None,
+    logits: run_flags.LogitsFlag = False,
+    similarities: run_flags.SimilaritiesFlag = False,
+    multi_label: run_flags.MultiLabelFlag = False,
+    threshold: run_flags.ThresholdFlag = None,
+    margin: run_flags.MarginFlag = None,
+    recursive: run_flags.RecursiveFlag = True,
+    null: run_flags.NullFlag = False,
+    max_megapixels: run_flags.MaxMegapixelsFlag = DecodeOptions.max_megapixels,
+    truncated: run_flags.TruncatedFlag = Truncated.ERROR,
+    device: run_flags.DeviceFlag = "auto",
+    precision: run_flags.PrecisionFlag = Precision.AUTO,
+    batch_size: run_flags.BatchSizeFlag = "auto",
+    workers: run_flags.WorkersFlag = "auto",
+    quiet: run_flags.QuietFlag = False,
+    verbose: run_flags.VerboseFlag = False,
+) -> None:
+    """Score pictures against labels and write per-class probabilities."""
+    if quiet and verbose:
+        raise OptionError("--quiet and --verbose contradict each other: give one of them")
+    path = run_flags.output_path(output)
+    options = OutputOptions(path, output_format, top_k, logits, similarities, overwrite, resume)
+    scoring = ScoringOptions(multi_label, threshold, margin)
+    decode = DecodeOptions(max_megapixels, truncated)
+    batch = run_flags.count_or_auto(batch_size, "--batch-size")
+    threads = run_flags.count_or_auto(workers, "--workers")
+    runtime = RuntimeOptions(device, precision, batch, threads)
+
+    from clipcls.console import TerminalObserver, Verbosity
+    from clipcls.labels import collect_labels
+    from clipcls.models import default_model
+    from clipcls.prompts import collect_templates
+    from clipcls.run import Job
+
+    job = Job(
+        inputs=tuple(inputs),
+        labels=collect_labels(inline=labels or (), single=label or (), file=labels_file),
+        templates=collect_templates(single=template or (), named=templates),
+        model=model or default_model(),
+        architecture=arch,
+        scoring=scoring,
+        decode=decode,
+        discovery=DiscoveryOptions(recursive, null),
+        runtime=runtime,
+        output=options,
+    )
+    verbosity = Verbosity.QUIET if quiet else Verbosity.VERBOSE if verbose else Verbosity.NORMAL
+    with TerminalObserver(verbosity) as observer:
+        raise typer.Exit(_execute(job, observer))
+
+
+def _execute(job: Job, observer: TerminalObserver) -> int:
+    """Run the job; an interrupt ends the current batch first, a second one ends at once."""
+    from clipcls.decode import lift_pillow_limit
+    from clipcls.run import run
+
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if received or not observer.scoring:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    # This process is ours, so --max-megapixels may go beyond the limit that Pillow has of its own.
+    lift_pillow_limit()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    if _shows_one_picture(job):
+        return _show(job, observer)
+    report = run(job, observer=observer, should_stop=lambda: bool(received))
+    if report.interrupted and job.output.path is not None:
+        observer.say("The rows so far are kept: add --resume to continue")
+    return 128 + received[0] if report.interrupted else report.exit_code
+
+
+def _shows_one_picture(job: Job) -> bool:
+    """One file, a terminal to look at, and no word about a format: a person wants to see it."""
+    return (
+        job.output == OutputOptions()
+        and len(job.inputs) == 1
+        and os.path.isfile(job.inputs[0])
+        and _is_terminal()
+    )
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def _show(job: Job, observer: TerminalObserver) -> int:
+    from io import BytesIO
+
+    from clipcls.console import show_picture
+    from clipcls.records import Prediction
+    from clipcls.run import run
+
+    report = run(job, observer=observer, stdout=BytesIO())
+    if isinstance(observer.last, Prediction):
+        show_picture(observer.last)
+    return report.exit_code

@@ -1,0 +1,178 @@
+"""`clipcls models`: which models there are, what a name means, and fetching weights."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from clipcls.catalog import Architecture
+    from clipcls.models import ModelSpec
+
+_COLUMNS = ("preset", "model", "million_parameters", "pixels", "imagenet_top1", "downloaded")
+_RIGHT = {"million_parameters", "pixels", "imagenet_top1", "downloaded"}
+
+
+class _ListByDefault(TyperGroup):
+    """Takes `clipcls models` and `clipcls models FILTER` for `clipcls models list ...`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `list` before arguments that begin with no command and no call for help."""
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ListByDefault,
+    help="List models (the default), show what a name means, or download weights.",
+    epilog="Examples: clipcls models | clipcls models siglip2 | clipcls models show ViT-B/32",
+)
+
+NameArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="A preset, ARCH:TAG, ARCH, an OpenAI name, hf-hub:OWNER/NAME, a folder or a file.",
+        autocompletion=lambda incomplete: _complete(incomplete),
+    ),
+]
+
+
+def _complete(incomplete: str) -> list[str]:
+    from clipcls.models import complete_model
+
+    return complete_model(incomplete)
+
+
+@app.command("list", epilog="Example: clipcls models list vit-b-32")
+def list_models(
+    text: Annotated[
+        str, typer.Argument(metavar="FILTER", help="Only names that contain this text.")
+    ] = "",
+) -> None:
+    """List the presets and open_clip's published models.
+
+    Columns: preset, name, million parameters, picture size, published zero-shot accuracy on
+    ImageNet in percent where known, and the size of the weights if they are on this machine.
+    Tab-separated when the output is not a terminal.
+    """
+    from clipcls.errors import UnknownModelError
+
+    rows = [row for row in _rows() if text.lower() in f"{row[0]} {row[1]}".lower()]
+    if not rows:
+        raise UnknownModelError(f"no model's name contains {text!r}: clipcls models lists all")
+    if sys.stdout.isatty():
+        _print_table(rows)
+        return
+    for row in [_COLUMNS, *rows]:
+        typer.echo("\t".join(row))
+
+
+def _rows() -> list[tuple[str, ...]]:
+    """Return the presets, then everything that open_clip has, as text."""
+    from clipcls.catalog import architectures
+    from clipcls.models import PRESETS
+
+    known = architectures()
+    names = [(preset, preset_of.name) for preset, preset_of in PRESETS.items()]
+    names += [("", f"{arch}:{tag}") for arch, found in known.items() for tag in found.tags]
+    return [_row(preset, name, known[name.partition(":")[0]]) for preset, name in names]
+
+
+def _row(preset: str, name: str, found: Architecture) -> tuple[str, ...]:
+    from clipcls.hub import weights_location
+    from clipcls.models import accuracy, published
+
+    spec = published(name)
+    height, width = found.image_size
+    top1 = accuracy(spec)
+    weights = weights_location(spec)
+    return (
+        preset,
+        name,
+        f"{found.parameters / 1e6:.1f}" if found.parameters else "",
+        str(height) if height == width else f"{width}x{height}",
+        f"{top1:.1f}" if top1 else "",
+        f"{weights.stat().st_size / 1e6:.0f} MB" if weights else "no",
+    )
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for column in _COLUMNS:
+        right = column in _RIGHT
+        table.add_column(column.replace("_", " "), justify="right" if right else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+@app.command(epilog="Example: clipcls models pull balanced")
+def pull(name: NameArgument) -> None:
+    """Download a model's weights (and its tokenizer), and print where they are.
+
+    For a machine without network, pull on one that has it and copy the hub's cache (HF_HOME).
+    """
+    from clipcls import hub
+    from clipcls.models import resolve_model
+
+    spec = resolve_model(name)
+    _tell(spec)
+    path = hub.pull(spec)
+    if _needs_transformers(spec):
+        from clipcls.encoder import load_tokenizer
+
+        load_tokenizer(spec)
+    typer.echo(str(path))
+
+
+def _needs_transformers(spec: ModelSpec) -> bool:
+    """Whether the tokenizer is a download of its own."""
+    from clipcls.catalog import architectures
+
+    if spec.kind == "hub":
+        return True
+    return spec.kind == "pretrained" and bool(architectures()[spec.architecture or ""].tokenizer)
+
+
+@app.command(epilog="Example: clipcls models show 'ViT-L/14@336px'")
+def show(
+    name: NameArgument,
+    arch: Annotated[
+        str | None,
+        typer.Option("--arch", metavar="ARCH[:TAG]", help="The architecture of a weight file."),
+    ] = None,
+) -> None:
+    """Show what a name means, without loading or downloading anything."""
+    from clipcls.models import resolve_model
+
+    spec = resolve_model(name, arch)
+    _tell(spec)
+    for key, value in _facts(spec):
+        typer.echo(f"{key}\t{value}")
+
+
+def _facts(spec: ModelSpec) -> list[tuple[str, str]]:
+    from clipcls.hub import describe, weights_location
+    from clipcls.models import accuracy
+
+    weights = weights_location(spec)
+    top1 = accuracy(spec)
+    return [
+        ("model", spec.name),
+        *describe(spec),
+        ("imagenet_top1", f"{top1:.1f}" if top1 else "not known"),
+        ("weights", str(weights) if weights else f"not here: clipcls models pull {spec.name}"),
+    ]
+
+
+def _tell(spec: ModelSpec) -> None:
+    for note in spec.notes:
+        typer.echo(f"Note: {note}", err=True)

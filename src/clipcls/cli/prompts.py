@@ -1,0 +1,106 @@
+"""`clipcls prompts`: the template sets, and the finished prompts of a choice of labels."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from clipcls.cli import _flags as flags
+
+if TYPE_CHECKING:
+    from clipcls.prompts import PromptSet
+
+app = typer.Typer(
+    help="List the template sets, or show finished prompts.",
+    epilog="""\
+Examples:
+
+  clipcls prompts
+
+  clipcls prompts show --labels glasses,no-glasses --templates faces
+""",
+)
+
+_SHOW_EPILOG = """\
+Examples:
+
+  clipcls prompts show --labels "glasses=a person wearing glasses,no-glasses"
+
+  clipcls prompts show --labels-file labels.csv -t "a photo of a <>" -t "a drawing of a <>"
+
+  clipcls prompts show --label "salt, pepper" --templates openai7 --model ViT-B/32
+"""
+
+
+@app.callback(invoke_without_command=True)
+def list_template_sets(ctx: typer.Context) -> None:
+    """List the template sets: name, number of templates, description."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from clipcls.prompts import list_sets
+
+    rows = [(found.name, len(found.templates), found.description) for found in list_sets()]
+    row = "{:10} {:>9}  {}" if sys.stdout.isatty() else "{}\t{}\t{}"
+    typer.echo(row.format("name", "templates", "description"))
+    for cells in rows:
+        typer.echo(row.format(*cells))
+
+
+@app.command(epilog=_SHOW_EPILOG)
+def show(
+    labels: flags.LabelsFlag = None,
+    label: flags.LabelFlag = None,
+    labels_file: flags.LabelsFileFlag = None,
+    template: flags.TemplateFlag = None,
+    templates: flags.TemplatesFlag = None,
+    model: flags.ModelFlag = None,
+    arch: flags.ArchFlag = None,
+) -> None:
+    """Print each label's prompts, and warn of those that the model cuts."""
+    from clipcls.labels import collect_labels
+    from clipcls.prompts import build_prompts, collect_templates
+
+    prompts = build_prompts(
+        collect_labels(inline=labels or (), single=label or (), file=labels_file),
+        collect_templates(single=template or (), named=templates),
+    )
+    warnings = list(_cut_warnings(prompts, model, arch))
+    for name, texts in zip(prompts.labels, prompts.prompts, strict=True):
+        for text in texts:
+            typer.echo(f"{name}\t{text}")
+    for warning in warnings:
+        typer.echo(f"Warning: {warning}", err=True)
+
+
+def _cut_warnings(prompts: PromptSet, model: str | None, arch: str | None) -> Iterator[str]:
+    """Yield one line per prompt that is longer than the model reads."""
+    from clipcls.models import default_model, resolve_model
+
+    name = model or default_model()
+    if name == "fast" and arch is None and all(map(_surely_fits, prompts.flat())):
+        return
+    from clipcls.encoder import load_tokenizer
+
+    spec = resolve_model(name, arch)
+    yield from spec.notes
+    tokenizer = load_tokenizer(spec)
+    limit = tokenizer.context_length
+    for owner, texts in zip(prompts.labels, prompts.prompts, strict=True):
+        for text, count in zip(texts, tokenizer.count_tokens(texts), strict=True):
+            if count > limit:
+                yield (
+                    f"{owner}: {count} tokens, {spec.name} reads {limit} and ignores the rest of"
+                    f" '{text}'"
+                )
+
+
+def _surely_fits(prompt: str) -> bool:
+    """Whether 77 tokens suffice without asking the tokenizer, which takes seconds to load.
+
+    Begin and end are two tokens and every other one covers a character, as long as no HTML entity
+    or Unicode repair changes the text.
+    """
+    return prompt.isascii() and "&" not in prompt and len(prompt) <= 75

@@ -1,0 +1,194 @@
+"""What a person sees: status, progress, warnings and summaries on stderr, one table on stdout.
+
+File names and labels are data: they are printed as plain text, never as rich markup, and control
+characters in them are made visible, so that no name can move the cursor or change colours.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import AbstractContextManager
+from enum import IntEnum
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from clipcls.records import Failure, Prediction, Record, RunReport, printable_path
+from clipcls.run import Observer
+
+if TYPE_CHECKING:
+    from clipcls.devices import DeviceChoice
+    from clipcls.models import ModelSpec
+    from clipcls.prompts import PromptSet
+
+_MOST_ROWS = 12
+"""Rows of a summary before the rest is counted in one line."""
+
+
+class Verbosity(IntEnum):
+    """How much is said on stderr; warnings and errors always are."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+
+
+class _RateColumn(ProgressColumn):
+    """Pictures per second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate, or a dash before there is one."""
+        rate = task.finished_speed or task.speed
+        return Text(f"{rate:.1f} img/s" if rate else "- img/s", style="progress.data.speed")
+
+
+class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
+    """Shows a run on stderr.
+
+    Attributes:
+        scoring: Whether rows are being made, so that an interrupt can end the batch first.
+        last: The latest record.
+    """
+
+    def __init__(self, verbosity: Verbosity = Verbosity.NORMAL) -> None:
+        self._verbosity = verbosity
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+        self.scoring = False
+        self.last: Record | None = None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop_progress()
+
+    def loading(self, spec: ModelSpec, device: DeviceChoice) -> None:
+        """Say what runs where."""
+        self._say(f"Model {spec.name} on {device.device}, {device.precision} ({device.reason})")
+
+    def started(self, prompts: PromptSet, total: int | None, resumed: int) -> None:
+        """Say what is asked and start the progress bar."""
+        texts = prompts.flat()
+        pictures = "pictures from a pipe" if total is None else _count(total, "picture")
+        self._say(
+            f"{_count(len(prompts.labels), 'label')}, {_count(len(texts), 'prompt')}, {pictures}"
+        )
+        if self._verbosity is Verbosity.VERBOSE:
+            for label, prompt_texts in zip(prompts.labels, prompts.prompts, strict=True):
+                self._say(f"  {label}: {' | '.join(prompt_texts)}")
+        if resumed:
+            self._say(f"Resuming after {_count(resumed, 'row')}")
+        self.scoring = True
+        self._start_progress(total, resumed)
+
+    def scored(self, record: Record) -> None:
+        """Advance the bar."""
+        self.last = record
+        if self._progress is not None:
+            self._progress.advance(self._progress.task_ids[0])
+        if self._verbosity is Verbosity.VERBOSE and isinstance(record, Failure):
+            self._say(f"  {record.path}: {record.reason}")
+
+    def warned(self, message: str) -> None:
+        """Show a warning, also when quiet."""
+        self._console.print(Text.assemble(("Warning: ", "yellow"), _plain(message)))
+
+    def finished(self, report: RunReport) -> None:
+        """Show the summary."""
+        self._stop_progress()
+        self.scoring = False
+        if self._verbosity is Verbosity.QUIET:
+            return
+        self._table(report.counts, "prediction", report)
+        if report.failed:
+            self._table(report.reasons, "failed because", report)
+        for reason, count in report.skipped.items():
+            self._say(f"Skipped: {count} {reason}")
+        rate = f", {report.done / report.seconds:.1f} img/s" if report.done else ""
+        kept = f" ({report.resumed} rows kept from before)" if report.resumed else ""
+        state = "Interrupted" if report.interrupted else "Done"
+        scored = sum(report.counts.values())
+        self._say(
+            f"{state}: {scored} scored, {report.failed} failed{kept}, {report.seconds:.1f} s{rate}"
+        )
+
+    def say(self, message: str) -> None:
+        """Print one line, also when quiet."""
+        self._console.print(_plain(message))
+
+    def _say(self, message: str) -> None:
+        if self._verbosity is not Verbosity.QUIET:
+            self._console.print(_plain(message))
+
+    def _table(self, counts: Counter[str], title: str, report: RunReport) -> None:
+        total = sum(report.counts.values()) + report.failed
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column(title, overflow="fold")
+        table.add_column("pictures", justify="right")
+        table.add_column("share", justify="right")
+        for name, count in counts.most_common(_MOST_ROWS):
+            table.add_row(_plain(name), str(count), f"{100 * count / total:.1f} %")
+        rest = counts.most_common()[_MOST_ROWS:]
+        if rest:
+            table.add_row(
+                Text(f"{len(rest)} more", style="dim"), str(sum(n for _, n in rest)), ""
+            )
+        if counts:
+            self._console.print(table)
+
+    def _start_progress(self, total: int | None, resumed: int) -> None:
+        if self._verbosity is Verbosity.QUIET or not self._console.is_terminal:
+            return
+        columns: list[ProgressColumn] = [SpinnerColumn(), MofNCompleteColumn(), _RateColumn()]
+        if total is not None:
+            columns[1:1] = [BarColumn(bar_width=None)]
+            columns += [TimeRemainingColumn(), TextColumn("left")]
+        self._progress = Progress(*columns, console=self._console, transient=True)
+        self._progress.add_task("scoring", total=total, completed=resumed)
+        self._progress.start()
+
+    def _stop_progress(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def show_picture(prediction: Prediction) -> None:
+    """Print one picture's labels with bars to stdout, best first."""
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column("label", overflow="fold")
+    table.add_column("bar", width=30)
+    table.add_column("probability", justify="right")
+    for rank, (label, probability) in enumerate(prediction.ranking()):
+        style = "bold" if rank == 0 else "dim"
+        bar = Text("█" * round(30 * probability), style="green" if rank == 0 else "blue")
+        table.add_row(_plain(label, style), bar, Text(f"{probability:.4f}", style=style))
+    console.print(_plain(f"{prediction.path}: {prediction.prediction}"))
+    console.print(table)
+
+
+def _plain(text: str, style: str = "") -> Text:
+    """Return text that a terminal shows as it is."""
+    visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in printable_path(text))
+    return Text(visible, style=style)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

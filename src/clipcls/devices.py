@@ -1,0 +1,144 @@
+"""Where and in which number format the model runs, and why."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from clipcls.errors import DeviceError, OptionError
+from clipcls.options import Precision, RuntimeOptions
+
+_BATCH_SIZES = {"cpu": 32, "cuda": 256}
+_OTHER_BATCH_SIZE = 64
+_MIN_WORKERS, _MAX_WORKERS = 2, 16
+_ALLOWED = "auto, cpu, cuda, cuda:N, mps, xpu"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceChoice:
+    """What a run uses; nothing in it is `auto` any more.
+
+    Attributes:
+        device: `cpu`, `cuda`, `cuda:N`, `mps` or `xpu`.
+        precision: Number format of weights and activations, never `AUTO`.
+        batch_size: Pictures per forward pass.
+        workers: Decode threads.
+        reason: Why this device and precision, for the user.
+    """
+
+    device: str
+    precision: Precision
+    batch_size: int
+    workers: int
+    reason: str
+
+
+def choose_device(options: RuntimeOptions) -> DeviceChoice:
+    """Turn the user's wishes and what this machine has into a choice.
+
+    Raises:
+        OptionError: The device is none of those we know.
+        DeviceError: The device is not there, or cannot compute in the precision.
+    """
+    present = _devices_present()
+    if options.device == "auto":
+        device = next(iter(present))
+        reason = f"the best of this machine's devices ({present[device]})"
+    else:
+        device = _requested(options.device, present)
+        reason = f"asked for ({present[device.partition(':')[0]]})"
+    kind = device.partition(":")[0]
+    precision, why = _choose_precision(options.precision, kind)
+    return DeviceChoice(
+        device=device,
+        precision=precision,
+        batch_size=options.batch_size or _BATCH_SIZES.get(kind, _OTHER_BATCH_SIZE),
+        workers=options.workers or min(max(usable_cpus(), _MIN_WORKERS), _MAX_WORKERS),
+        reason=f"{reason}; {why}",
+    )
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use, which in a container is not how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _devices_present() -> dict[str, str]:
+    """Return the kinds of device that work here, the best first, with a description of each."""
+    import torch
+
+    found: dict[str, str] = {}
+    if torch.cuda.is_available():
+        found["cuda"] = _cuda_description(torch)
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        found["xpu"] = "Intel GPU"
+    if torch.backends.mps.is_available():
+        found["mps"] = "Apple GPU"
+    found["cpu"] = f"{usable_cpus()} usable CPU core{'s' if usable_cpus() > 1 else ''}"
+    return found
+
+
+def _cuda_description(torch: Any) -> str:
+    # ROCm shows itself as CUDA; its users look for their own word.
+    platform = "ROCm" if torch.version.hip else "CUDA"
+    count = torch.cuda.device_count()
+    return f"{platform}, {f'{count} x ' if count > 1 else ''}{torch.cuda.get_device_name(0)}"
+
+
+def _requested(device: str, present: dict[str, str]) -> str:
+    kind, colon, index = device.partition(":")
+    if kind not in {"cpu", "cuda", "mps", "xpu"} or (
+        colon and (kind != "cuda" or not index.isdecimal())
+    ):
+        raise OptionError(f"--device is {device}, allowed are {_ALLOWED}")
+    if kind not in present:
+        there = ", ".join(f"{name} ({text})" for name, text in present.items())
+        raise DeviceError(
+            f"--device {device} is not there{_why_absent(kind)}; this machine has {there}"
+        )
+    if colon:
+        _check_index(int(index))
+    return device
+
+
+def _why_absent(kind: str) -> str:
+    import torch
+
+    if kind == "cuda" and torch.version.cuda is None and torch.version.hip is None:
+        return " (the installed torch is a build without CUDA and ROCm)"
+    return ""
+
+
+def _check_index(index: int) -> None:
+    import torch
+
+    count = torch.cuda.device_count()
+    if index >= count:
+        last = count - 1
+        allowed = "cuda:0" if last == 0 else f"cuda:0 to cuda:{last}"
+        raise DeviceError(f"--device cuda:{index} is not there, this machine has {allowed}")
+
+
+def _choose_precision(wish: Precision, kind: str) -> tuple[Precision, str]:
+    if wish is Precision.AUTO:
+        if kind == "cuda":
+            return Precision.FP16, "fp16 is fastest there"
+        return Precision.FP32, "fp32 is exact"
+    if wish is Precision.BF16 and kind == "cuda":
+        _check_bf16()
+    if wish is Precision.FP16 and kind == "cpu":
+        # Measured on x86: a ViT-B-32 takes about ten times as long. It is right, so it is allowed.
+        return wish, "fp16 was asked for, which most CPUs emulate: fp32 and bf16 are far faster"
+    return wish, f"{wish} was asked for"
+
+
+def _check_bf16() -> None:
+    import torch
+
+    if not torch.cuda.is_bf16_supported():
+        raise DeviceError(
+            "--precision bf16: this GPU does not compute in bfloat16, take fp16 or fp32"
+        )

@@ -1,0 +1,108 @@
+"""Everything that clipcls raises on purpose.
+
+```
+ClipclsError                 exit code 1
+├── UsageError               2  what the user wrote cannot be carried out
+│   ├── OptionError          2  a flag's value, or two flags that contradict each other
+│   ├── LabelError           2  labels, label files
+│   ├── TemplateError        2  prompt templates, template sets
+│   ├── InputError           2  image paths, globs, lists that lead nowhere
+│   ├── UnknownModelError    2  a model name that means nothing
+│   └── OutputExistsError    2  the output is there and nobody said --overwrite or --resume
+├── ModelError               1  a model that exists but cannot be loaded
+│   ├── ModelDownloadError   1  weights that are neither here nor reachable
+│   └── WeightsMismatchError 1  weights that do not belong to the architecture
+├── DeviceError              1  a device or precision that this machine cannot offer
+├── MissingExtraError        1  an optional dependency that is not installed
+├── DecodeError              1  one picture that cannot be decoded (a run turns it into a Failure)
+└── OutputError              1  the output cannot be written
+    ├── OutputLockedError    1  another run is writing this file
+    └── ResumeError          1  the partial output belongs to a different run
+```
+
+A message says what happened, where, which values are allowed, and the flag that fixes it, in one
+line. Errors of torch, open_clip, Pillow and the operating system are turned into these at the edge.
+"""
+
+from __future__ import annotations
+
+
+class ClipclsError(Exception):
+    """Base of all errors that clipcls raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(ClipclsError):
+    """What the user wrote cannot be carried out."""
+
+    exit_code = 2
+
+
+class OptionError(UsageError):
+    """An option's value is not allowed, or two options contradict each other."""
+
+
+class LabelError(UsageError):
+    """Labels or a label file cannot be used."""
+
+
+class TemplateError(UsageError):
+    """A prompt template or template set cannot be used."""
+
+
+class InputError(UsageError):
+    """An image path, glob or list leads nowhere."""
+
+
+class UnknownModelError(UsageError):
+    """A model name that is no preset, architecture, folder, file or hub address."""
+
+
+class OutputExistsError(UsageError):
+    """The output file exists and neither overwriting nor resuming was asked for."""
+
+
+class ModelError(ClipclsError):
+    """A model that exists cannot be loaded."""
+
+
+class ModelDownloadError(ModelError):
+    """Weights are neither on this machine nor reachable."""
+
+
+class WeightsMismatchError(ModelError):
+    """Weights do not belong to the architecture."""
+
+
+class DeviceError(ClipclsError):
+    """This machine cannot offer the device or precision."""
+
+
+class MissingExtraError(ClipclsError):
+    """An optional dependency is not installed.
+
+    Args:
+        what: What needs it, as the beginning of the sentence (`writing Parquet`).
+        extra: The extra of the clipcls package that brings it (`parquet`).
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.extra = extra
+        super().__init__(f"{what} needs an optional package: pip install 'clipcls[{extra}]'")
+
+
+class DecodeError(ClipclsError):
+    """One picture cannot be decoded; the message is the reason that the user reads."""
+
+
+class OutputError(ClipclsError):
+    """The output cannot be written."""
+
+
+class OutputLockedError(OutputError):
+    """Another run is writing this file."""
+
+
+class ResumeError(OutputError):
+    """The partial output belongs to a different run."""

@@ -1,0 +1,231 @@
+"""The files of a model: on this machine already, or on the hub.
+
+Folders of the hub's cache are asked for and filled through `huggingface_hub` alone, so its
+variables (`HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`, `HF_ENDPOINT`) mean what they mean everywhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+from clipcls.catalog import Architecture, architecture_of, architectures, describe_preprocessing
+from clipcls.errors import ModelDownloadError, ModelError
+from clipcls.models import CONFIG_NAME, HUB_PREFIX, WEIGHT_SUFFIXES, ModelSpec
+
+REACH_SECONDS = 5.0
+"""How long the hub may take to answer at all. Its client retries for over 20 seconds."""
+
+# The file names that open_clip writes and looks for, in its order of preference.
+_CHECKPOINT_NAMES = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
+_HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+def checkpoint_in(folder: Path) -> Path:
+    """Return the weight file of a folder in open_clip's layout.
+
+    Raises:
+        ModelError: There is none, or several and none of them has a name that open_clip writes.
+    """
+    for name in _CHECKPOINT_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in WEIGHT_SUFFIXES)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ModelError(f"the folder {folder} has no weight file ({_CHECKPOINT_NAMES[0]})")
+    names = ", ".join(path.name for path in found[:5])
+    raise ModelError(
+        f"the folder {folder} has {len(found)} weight files ({names}): name the one to use"
+        f" {_CHECKPOINT_NAMES[0]} (or .bin, .pth alike), or give it with --model FILE --arch ARCH"
+    )
+
+
+def _remote(spec: ModelSpec) -> tuple[str, tuple[str, ...]]:
+    """Return the hub repository and the weight files to look for, the preferred first."""
+    if spec.kind == "hub":
+        return spec.name.removeprefix(HUB_PREFIX), _HUB_NAMES
+    published = architectures()[spec.architecture or ""].tags[spec.tag or ""]
+    repository, _, filename = published.hub.rpartition("/")
+    if not filename:
+        return repository, _HUB_NAMES
+    stem, dot, suffix = filename.rpartition(".")
+    safe = f"{stem}.safetensors"
+    return repository, ((safe, filename) if dot and suffix in ("bin", "pth") else (filename,))
+
+
+def _cached(repository: str, filename: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repository, filename)
+    return Path(found) if isinstance(found, str) else None
+
+
+def weights_location(spec: ModelSpec) -> Path | None:
+    """Return the weight file if it is on this machine; never touches the network.
+
+    Raises:
+        ModelError: A folder that has no weight file, or too many.
+    """
+    if spec.kind == "file":
+        return spec.path
+    if spec.kind == "folder" and spec.path is not None:
+        return checkpoint_in(spec.path)
+    repository, names = _remote(spec)
+    return next((path for name in names if (path := _cached(repository, name))), None)
+
+
+def pull(spec: ModelSpec) -> Path:
+    """Return the weight file, downloaded with a progress bar on stderr if it is not here yet.
+
+    Raises:
+        ModelDownloadError: It is not here and cannot be had.
+    """
+    found = weights_location(spec)
+    return found or _download(spec, *_remote(spec))
+
+
+def pull_config(spec: ModelSpec) -> Path:
+    """Return the `open_clip_config.json` of a hub model, downloaded if it is not here yet.
+
+    Raises:
+        ModelDownloadError: It is not here and cannot be had.
+    """
+    repository = spec.name.removeprefix(HUB_PREFIX)
+    return _cached(repository, CONFIG_NAME) or _download(spec, repository, (CONFIG_NAME,))
+
+
+def _download(spec: ModelSpec, repository: str, names: tuple[str, ...]) -> Path:
+    from huggingface_hub import errors, hf_hub_download
+
+    require_hub(spec)
+    for name in names:
+        try:
+            return Path(hf_hub_download(repository, name))
+        except errors.LocalEntryNotFoundError as error:
+            raise ModelDownloadError(_not_here(spec, "the hub cannot be reached")) from error
+        except errors.EntryNotFoundError:
+            continue
+        except (OSError, errors.HTTPError, ValueError) as error:  # type: ignore[attr-defined]
+            raise ModelDownloadError(_download_trouble(spec, repository, error)) from error
+    raise ModelDownloadError(
+        f"the hub's {repository} has no {' and no '.join(names)}: is it an open_clip model?"
+    )
+
+
+def require_hub(spec: ModelSpec) -> None:
+    """Ask the hub for a sign of life, because its client takes long to give up.
+
+    Raises:
+        ModelDownloadError: Offline by choice, or no answer within `REACH_SECONDS`.
+    """
+    from huggingface_hub import constants, errors, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        raise ModelDownloadError(_not_here(spec, "HF_HUB_OFFLINE is set"))
+    try:
+        get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS)
+    except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]
+        reason = f"{constants.ENDPOINT} cannot be reached"
+        raise ModelDownloadError(_not_here(spec, reason)) from error
+
+
+def _not_here(spec: ModelSpec, reason: str) -> str:
+    return (
+        f"{spec.name} is not on this machine and {reason}: run `clipcls models pull {spec.name}`"
+        " on a connected machine and copy its hub cache (HF_HOME), or give a local folder with"
+        " --model FOLDER"
+    )
+
+
+def _download_trouble(spec: ModelSpec, repository: str, error: Exception) -> str:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"{spec.name}: {repository} asks its users to accept terms; accept them on its page and"
+            " set HF_TOKEN"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"{spec.name}: the hub has no {repository}, or it is private and HF_TOKEN is not set"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return f"{spec.name}: the hub refuses {repository} ({status}), check HF_TOKEN"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"{spec.name}: the disk is full; free some space or set HF_HOME to another disk"
+    if isinstance(error, PermissionError):
+        return f"{spec.name}: {error.filename} cannot be written; set HF_HOME to a folder of yours"
+    reason = str(error).strip().partition("\n")[0]
+    return f"{spec.name}: the download failed ({reason}); run it again, it continues where it was"
+
+
+def describe(spec: ModelSpec) -> list[tuple[str, str]]:
+    """Return what is known of a model without loading or downloading it, as (key, value) pairs."""
+    if spec.kind in ("pretrained", "file"):
+        found = architectures()[spec.architecture or ""]
+        # A file without tag was accepted because all tags are prepared alike.
+        weights = found.tags[spec.tag or next(iter(found.tags))]
+        quick = found.quick_gelu or bool(spec.tag and weights.quick_gelu)
+        known = [("architecture", spec.architecture or "")]
+        return known + _facts(found, weights.preprocessing, quick_gelu=quick)
+    config = _config_here(spec)
+    if config is None:
+        return [("configuration", "not here: it comes with the weights")]
+    found = architecture_of(config["model_cfg"], {})
+    preprocess = config.get("preprocess_cfg", {})
+    complete = {"mean", "std", "interpolation", "resize_mode"} <= preprocess.keys()
+    text = describe_preprocessing(preprocess) if complete else "partly open_clip's defaults"
+    return _facts(found, text, quick_gelu=found.quick_gelu)
+
+
+def _facts(found: Architecture, preprocessing: str, *, quick_gelu: bool) -> list[tuple[str, str]]:
+    height, width = found.image_size
+    extra = f"{found.tokenizer}, needs clipcls[siglip]" if found.tokenizer else "CLIP's own"
+    return [
+        ("image_size", f"{width}x{height}"),
+        ("preprocessing", preprocessing),
+        ("activation", "QuickGELU" if quick_gelu else "the architecture's own (GELU as a rule)"),
+        ("context_length", str(found.context_length)),
+        ("tokenizer", extra),
+    ]
+
+
+def _config_here(spec: ModelSpec) -> dict[str, Any] | None:
+    """Return the `open_clip_config.json` of a folder, or of a hub model that was downloaded."""
+    if spec.kind == "folder" and spec.path is not None:
+        return read_config(spec.path / CONFIG_NAME)
+    path = _cached(spec.name.removeprefix(HUB_PREFIX), CONFIG_NAME)
+    return read_config(path) if path else None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read an `open_clip_config.json`.
+
+    Raises:
+        ModelError: It is not readable, or lacks what every model has.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is no JSON file ({error})") from error
+    model = config.get("model_cfg") if isinstance(config, dict) else None
+    if not isinstance(model, dict) or "embed_dim" not in model:
+        raise ModelError(f"{path} has no model_cfg with an embed_dim: it is not open_clip's")
+    preprocess = config.setdefault("preprocess_cfg", {})
+    if not all(isinstance(p, dict) for p in (model.get("vision_cfg"), model.get("text_cfg"))):
+        raise ModelError(f"{path} lacks vision_cfg or text_cfg in its model_cfg")
+    if not isinstance(preprocess, dict):
+        raise ModelError(f"{path} has a preprocess_cfg that is no object")
+    return dict(config)

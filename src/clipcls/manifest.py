@@ -1,0 +1,92 @@
+"""The small JSON file beside an output that says exactly what made it.
+
+It serves the reader of a result (which model, which prompts?) and `--resume`, which refuses to add
+rows of one run to the rows of another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clipcls.errors import ResumeError
+
+VERSION = 1
+"""Version of the layout of the file."""
+
+COMPARED = ("clipcls", "model", "prompts", "scoring", "decode", "output")
+"""The keys that must be equal for two runs to give equal rows."""
+
+
+def manifest_path(output: Path) -> Path:
+    """Return where the manifest of an output lies: `out.csv` -> `out.csv.manifest.json`."""
+    return output.with_name(output.name + ".manifest.json")
+
+
+def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a manifest so that a reader sees the old one or the new one, never a half."""
+    temporary = path.with_name(path.name + ".tmp")
+    text = json.dumps({"manifest": VERSION, **content}, indent=2, ensure_ascii=False)
+    temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+    os.replace(temporary, path)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest.
+
+    Raises:
+        ResumeError: It is not there, or it is no manifest of this version.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ResumeError(
+            f"{path} is missing, so nobody knows what made the rows: use --overwrite to start anew"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ResumeError(f"{path} cannot be read ({error}): use --overwrite") from error
+    if not isinstance(content, dict) or content.get("manifest") != VERSION:
+        raise ResumeError(f"{path} is no manifest of version {VERSION}: use --overwrite")
+    return content
+
+
+def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any], where: Path) -> None:
+    """Refuse to continue a run with different settings.
+
+    Only the keys of `COMPARED` that `new` has are looked at, so that what is known before the
+    model is loaded can be checked before the model is loaded.
+
+    Raises:
+        ResumeError: Naming the first difference and both values.
+    """
+    for key in COMPARED:
+        if key not in new:
+            continue
+        # Through JSON, so that tuples and lists or 1 and 1.0 do not count as differences.
+        found = _first_difference(old.get(key), json.loads(json.dumps(new[key])), key)
+        if found is not None:
+            place, before, now = found
+            raise ResumeError(
+                f"cannot resume {where}: {place} was {_shown(before)} and is now {_shown(now)};"
+                " use the old setting, or --overwrite to start anew"
+            )
+
+
+def _first_difference(old: Any, new: Any, place: str) -> tuple[str, Any, Any] | None:
+    if isinstance(old, dict) and isinstance(new, dict):
+        if list(old) != list(new):
+            return place, list(old), list(new)
+        for key in new:
+            found = _first_difference(old[key], new[key], f"{place}.{key}")
+            if found is not None:
+                return found
+        return None
+    return None if old == new else (place, old, new)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,202 @@
+"""Frozen options: what the user decided, checked in one place.
+
+The command line builds these and the library takes them; no other room knows a flag. Each has a
+`fingerprint()` over the fields that can change a result, which is the resume key (and the cache
+key later). Fields that only change speed are marked so and left out of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from pathlib import Path
+
+from clipcls.errors import OptionError
+
+
+class _Choice(str, Enum):
+    """An enum whose members print as their value, on every supported Python."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class OutputFormat(_Choice):
+    """The output formats; the flag, the file extension and the writers all use these names."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+class Precision(_Choice):
+    """Number format of weights and activations."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
+class Truncated(_Choice):
+    """What happens to a picture whose file ends too early."""
+
+    ERROR = "error"
+    ACCEPT = "accept"
+
+
+def _speed(default: object) -> object:
+    """A field that changes speed only and is therefore no part of the fingerprint."""
+    return field(default=default, metadata={"speed_only": True})
+
+
+class _Fingerprinted:
+    """Gives a frozen dataclass a stable digest of the fields that can change a result."""
+
+    def described(self) -> dict[str, object]:
+        """Return the fields that can change a result, JSON-ready, in their order of definition."""
+        return {
+            f.name: value.value if isinstance(value := getattr(self, f.name), Enum) else value
+            for f in fields(self)  # type: ignore[arg-type]
+            if not f.metadata.get("speed_only")
+        }
+
+    def fingerprint(self) -> str:
+        """Return a hex digest that is equal exactly when the results must be."""
+        text = json.dumps([type(self).__name__, self.described()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_fraction(name: str, flag: str, value: float | None) -> None:
+    if value is not None and not 0.0 <= value <= 1.0:
+        raise OptionError(f"{name} is {value}, allowed are 0 to 1 ({flag})")
+
+
+@dataclass(frozen=True)
+class ScoringOptions(_Fingerprinted):
+    """How logits become predictions.
+
+    Attributes:
+        multi_label: Independent sigmoid per label in place of a softmax over the labels.
+        threshold: Highest probability below this means `unknown` (0 to 1).
+        margin: Distance of the two highest probabilities below this means `unknown` (0 to 1).
+    """
+
+    multi_label: bool = False
+    threshold: float | None = None
+    margin: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_fraction("threshold", "--threshold", self.threshold)
+        _check_fraction("margin", "--margin", self.margin)
+
+    @property
+    def can_reject(self) -> bool:
+        """Whether a prediction can become `unknown`."""
+        return self.threshold is not None or self.margin is not None
+
+
+@dataclass(frozen=True)
+class DecodeOptions(_Fingerprinted):
+    """What is taken for a picture.
+
+    Attributes:
+        max_megapixels: Pictures with more are refused, so that a small file cannot fill the memory
+            (a "decompression bomb"). 179 is the size at which Pillow refuses by itself.
+        truncated: Whether a picture whose file ends too early is scored from what is there.
+    """
+
+    max_megapixels: float = 179.0
+    truncated: Truncated = Truncated.ERROR
+
+    def __post_init__(self) -> None:
+        if not self.max_megapixels > 0:
+            raise OptionError(
+                f"the limit is {self.max_megapixels:g} megapixels, allowed is anything above 0"
+                " (--max-megapixels)"
+            )
+
+
+@dataclass(frozen=True)
+class DiscoveryOptions(_Fingerprinted):
+    """How inputs are turned into a list of pictures.
+
+    Attributes:
+        recursive: Whether folders are searched below their first level.
+        null_separated: Whether lists (`@file`, `-`) are separated by NUL instead of newlines.
+    """
+
+    recursive: bool = True
+    null_separated: bool = False
+
+
+@dataclass(frozen=True)
+class RuntimeOptions(_Fingerprinted):
+    """Where and how fast. Only the precision can change a result beyond rounding.
+
+    Attributes:
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps` or `xpu`.
+        precision: Number format of weights and activations.
+        batch_size: Pictures per forward pass; None lets the device decide.
+        workers: Decode threads; None lets the machine decide.
+    """
+
+    device: str = _speed("auto")  # type: ignore[assignment]
+    precision: Precision = Precision.AUTO
+    batch_size: int | None = _speed(None)  # type: ignore[assignment]
+    workers: int | None = _speed(None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        for name, flag in (("batch_size", "--batch-size"), ("workers", "--workers")):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionError(f"{flag} is {value}, allowed are auto and whole numbers from 1")
+
+
+@dataclass(frozen=True)
+class OutputOptions(_Fingerprinted):
+    """What is written where.
+
+    Attributes:
+        path: The output file; None is standard output.
+        format: The format; None takes it from the file's extension, CSV when that says nothing.
+        top_k: Write the K best labels with their probabilities in place of a column per label.
+        logits: Also write a raw `logit:<label>` column per label.
+        similarities: Also write a raw `similarity:<label>` column per label.
+        overwrite: Whether an existing output may be replaced.
+        resume: Whether an interrupted run is continued.
+    """
+
+    path: Path | None = field(default=None, metadata={"speed_only": True})
+    format: OutputFormat | None = None
+    top_k: int | None = None
+    logits: bool = False
+    similarities: bool = False
+    overwrite: bool = field(default=False, metadata={"speed_only": True})
+    resume: bool = field(default=False, metadata={"speed_only": True})
+
+    def __post_init__(self) -> None:
+        if self.top_k is not None and self.top_k < 1:
+            raise OptionError(f"--top-k is {self.top_k}, allowed are whole numbers from 1")
+        if self.overwrite and self.resume:
+            raise OptionError("--overwrite and --resume contradict each other: give one of them")
+        if self.resume and self.path is None:
+            raise OptionError("--resume needs the file to continue: give it with -o FILE")
+        if self.path is None and self.format is OutputFormat.PARQUET:
+            raise OptionError("Parquet cannot be streamed to standard output: give -o FILE.parquet")
+
+    @property
+    def resolved_format(self) -> OutputFormat:
+        """The format in force: the explicit one, else the extension's, else CSV."""
+        if self.format is not None:
+            return self.format
+        by_extension = {
+            ".jsonl": OutputFormat.JSONL,
+            ".ndjson": OutputFormat.JSONL,
+            ".parquet": OutputFormat.PARQUET,
+            ".pq": OutputFormat.PARQUET,
+        }
+        suffix = self.path.suffix.lower() if self.path is not None else ""
+        return by_extension.get(suffix, OutputFormat.CSV)

@@ -1,0 +1,290 @@
+"""Templates x labels -> prompts, and the template sets that come with clipcls.
+
+A template is a text with the slot `<>`; `{}` is accepted because the ecosystem's lists use it. A
+set is a .txt file with one template per line. Two sets are open_clip's own lists, read from the
+installed package so that published figures can be reproduced.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipcls.errors import LabelError, TemplateError
+from clipcls.labels import Label, is_writable, read_lines, read_text
+
+SLOT = "<>"
+"""Where the label's text goes."""
+
+DEFAULT_SET = "photo"
+"""The set in force when nobody chose templates."""
+
+_OPEN_CLIP_SETS = {
+    "openai7": ("SIMPLE_IMAGENET_TEMPLATES", "OpenAI's seven best for ImageNet"),
+    "openai80": ("OPENAI_IMAGENET_TEMPLATES", "OpenAI's full ImageNet ensemble"),
+}
+
+_ARTICLE = r"(?:an?|the)\s+"
+_STARTS_WITH_ARTICLE = re.compile(rf"{_ARTICLE}\S", re.IGNORECASE)
+_ARTICLE_AND_SLOT = re.compile(rf"(?<![\w-]){_ARTICLE}{SLOT}|{SLOT}", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateSet:
+    """A named list of templates.
+
+    Attributes:
+        name: What `--templates` takes.
+        description: What the set is for, one line.
+        templates: Texts with the slot `<>`, in order.
+    """
+
+    name: str
+    description: str
+    templates: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSet:
+    """The finished prompts of all labels.
+
+    Attributes:
+        labels: The C label names, in the user's order.
+        prompts: C tuples: the prompts of each label, never empty, without repetition.
+    """
+
+    labels: tuple[str, ...]
+    prompts: tuple[tuple[str, ...], ...]
+
+    def fingerprint(self) -> str:
+        """Return a hex digest of labels and prompts, in order; equal exactly when both are."""
+        text = json.dumps(["PromptSet", self.labels, self.prompts])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def flat(self) -> list[str]:
+        """Return all prompts, label by label; a prompt that two labels share is there twice."""
+        return [prompt for prompts in self.prompts for prompt in prompts]
+
+
+# --- templates ------------------------------------------------------------------------------------
+
+
+def parse_template(text: str, where: str = "--template") -> str:
+    """Return a template with every `{}` written as `<>` and without blanks around it.
+
+    Args:
+        text: What the user wrote.
+        where: Where it stands, for messages.
+
+    Raises:
+        TemplateError: There is no slot, or a character that cannot be encoded or shown on a line.
+    """
+    template = text.strip().replace("{}", SLOT)
+    if SLOT not in template:
+        raise TemplateError(
+            f"{where}: the template '{template}' has no slot: write {SLOT} (or {{}}) where the"
+            f" label goes, such as 'a photo of a {SLOT}'"
+        )
+    if not is_writable(template):
+        raise TemplateError(
+            f"{where}: {template!r} holds a line break, tab or other character that is no text:"
+            " remove it"
+        )
+    return template
+
+
+def load_templates(name: str) -> tuple[str, ...]:
+    """Return the templates of a named set or of a .txt file.
+
+    A set's name wins over a file of that name in the current folder: `./photo` is the file.
+
+    Args:
+        name: A name of `list_sets`, or a file with one template per line; blank lines and lines
+            that begin with `#` do not count.
+
+    Raises:
+        TemplateError: There is no such set or file, it cannot be read, or a line has no slot.
+    """
+    if name in _OPEN_CLIP_SETS:
+        return _open_clip_templates(name)
+    packaged = _packaged_sets()
+    if name in packaged:
+        return _file_templates(packaged[name])
+    path = Path(name)
+    if path.is_file() or path.suffix or len(path.parts) > 1:
+        return _file_templates(path)
+    near = difflib.get_close_matches(name, set_names(), n=2)
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    raise TemplateError(
+        f"--templates: there is no set '{name}'{hint}; allowed are {', '.join(set_names())}"
+        " or the path of a .txt file"
+    )
+
+
+def make_templates(templates: str | Path | Sequence[str] | None) -> tuple[str, ...]:
+    """Read templates from what a Python caller passes.
+
+    Args:
+        templates: One template (a text with a slot), the name of a set or the path of a file, a
+            sequence of templates, or None for the default set.
+
+    Raises:
+        TemplateError: As in `parse_template` and `load_templates`, or the sequence is empty.
+    """
+    if templates is None:
+        return load_templates(DEFAULT_SET)
+    if isinstance(templates, Path):
+        return _file_templates(templates)
+    if isinstance(templates, str):
+        has_slot = SLOT in templates or "{}" in templates
+        return (parse_template(templates, "templates"),) if has_slot else load_templates(templates)
+    return _numbered(templates, "templates, template")
+
+
+def collect_templates(*, single: Sequence[str] = (), named: str | None = None) -> tuple[str, ...]:
+    """Join the templates of both flags: those of `--template` first, then the set's.
+
+    Args:
+        single: Values of `--template`.
+        named: Value of `--templates`: a set or a file.
+
+    Returns:
+        Templates in order; the default set's when nothing was given.
+
+    Raises:
+        TemplateError: As in `parse_template` and `load_templates`.
+    """
+    if not single:
+        return load_templates(named or DEFAULT_SET)
+    own = tuple(parse_template(text) for text in single)
+    return own + load_templates(named) if named else own
+
+
+def _numbered(texts: Iterable[str], what: str) -> tuple[str, ...]:
+    return tuple(parse_template(text, f"{what} {i}") for i, text in enumerate(texts, 1))
+
+
+def _file_templates(path: Path) -> tuple[str, ...]:
+    lines = read_lines(path, TemplateError)
+    templates = tuple(parse_template(line, where) for where, line in lines)
+    if not templates:
+        raise TemplateError(f"{path}: the file holds no templates: write one per line with {SLOT}")
+    return templates
+
+
+# --- sets -----------------------------------------------------------------------------------------
+
+
+def set_names() -> tuple[str, ...]:
+    """Return the names that `--templates` takes, the default first; reads no file."""
+    packaged = sorted(_packaged_sets(), key=lambda name: (name != DEFAULT_SET, name))
+    return (*packaged, *_OPEN_CLIP_SETS)
+
+
+def list_sets() -> tuple[TemplateSet, ...]:
+    """Return all named sets, the default first; torch is not imported."""
+    return tuple(
+        TemplateSet(name, _description(name), load_templates(name)) for name in set_names()
+    )
+
+
+def _description(name: str) -> str:
+    if name in _OPEN_CLIP_SETS:
+        return f"{_OPEN_CLIP_SETS[name][1]}, from open_clip"
+    first, _, _ = read_text(_packaged_sets()[name], TemplateError).partition("\n")
+    return first.lstrip("# ")
+
+
+def _packaged_sets() -> dict[str, Path]:
+    return {path.stem: path for path in _sets_folder().glob("*.txt")}
+
+
+def _sets_folder() -> Path:
+    """The sets are data beside `src/` in the source tree and part of the package in a wheel."""
+    here = Path(__file__).parent
+    installed = here / "prompts"
+    return installed if installed.is_dir() else here.parents[1] / "prompts"
+
+
+def _open_clip_templates(name: str) -> tuple[str, ...]:
+    constant, _ = _OPEN_CLIP_SETS[name]
+    functions: Sequence[Callable[[str], str]] = getattr(_open_clip_metadata(), constant)
+    return _numbered((function(SLOT) for function in functions), f"{name}, template")
+
+
+def _open_clip_metadata() -> object:
+    """Load `open_clip.zero_shot_metadata` alone.
+
+    The module is nothing but texts; importing it through its package would load torch, which takes
+    seconds, to list them or to report a mistake in a flag.
+    """
+    package = importlib.util.find_spec("open_clip")
+    if package is None or not package.submodule_search_locations:
+        raise TemplateError("openai7 and openai80 come with open_clip: pip install open_clip_torch")
+    file = Path(package.submodule_search_locations[0]) / "zero_shot_metadata.py"
+    spec = importlib.util.spec_from_file_location("_clipcls_zero_shot_metadata", file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise TemplateError(
+            "this open_clip has no zero_shot_metadata: pip install 'open_clip_torch>=3.3,<4'"
+        )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- prompts --------------------------------------------------------------------------------------
+
+
+def build_prompts(labels: Sequence[Label], templates: Sequence[str]) -> PromptSet:
+    """Put every wording of every label into every template.
+
+    When a wording begins with an article (a, an, the) and the template has one directly before the
+    slot, the template's is dropped: `a photo of a <>` and `a person wearing glasses` give `a photo
+    of a person wearing glasses`. Nothing else is altered: `a` does not become `an`, because the
+    published figures use the plain text.
+
+    Args:
+        labels: C labels.
+        templates: Templates; each label gets them in this order, with all its wordings in each.
+
+    Returns:
+        The prompts, per label in the order of `labels`.
+
+    Raises:
+        TemplateError: There are no templates, or one has no slot.
+        LabelError: Two labels have the same prompts, so no model could tell them apart.
+    """
+    parsed = _numbered(templates, "template")
+    if not parsed:
+        raise TemplateError("no templates: give --template TEXT or --templates SET")
+    prompts = tuple(
+        tuple(dict.fromkeys(_fill(text, wording) for text in parsed for wording in label.wordings))
+        for label in labels
+    )
+    names = tuple(label.name for label in labels)
+    _check_distinct(names, prompts)
+    return PromptSet(names, prompts)
+
+
+def _fill(template: str, wording: str) -> str:
+    if _STARTS_WITH_ARTICLE.match(wording):
+        return _ARTICLE_AND_SLOT.sub(lambda _: wording, template)
+    return template.replace(SLOT, wording)
+
+
+def _check_distinct(names: Sequence[str], prompts: Sequence[tuple[str, ...]]) -> None:
+    owners: dict[frozenset[str], str] = {}
+    for name, texts in zip(names, prompts, strict=True):
+        # A set, because the mean over a label's prompts does not know their order.
+        owner = owners.setdefault(frozenset(texts), name)
+        if owner != name:
+            raise LabelError(
+                f"the labels '{owner}' and '{name}' have the same prompts ('{texts[0]}'), so no"
+                f" model can tell them apart: give one its own text ({name}=...) or remove it"
+            )

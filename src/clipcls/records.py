@@ -1,0 +1,115 @@
+"""What travels up through the rooms: one record per picture, one report per run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+UNKNOWN = "unknown"
+"""The prediction of a picture that a threshold or a margin turned down."""
+
+
+def printable_path(path: str) -> str:
+    r"""Return `path` as text that every format can hold.
+
+    File names are bytes on POSIX; one that is not UTF-8 reaches Python with lone surrogates, which
+    no CSV, JSON or Parquet reader accepts. They become `\udcXX`; every other name is unchanged.
+    """
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """One input picture before it was opened.
+
+    Attributes:
+        index: Place in the input order, from 0.
+        path: The path as the user gave it or as the walk found it below what the user gave.
+    """
+
+    index: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """One scored picture.
+
+    Attributes:
+        index: Place in the input order, from 0.
+        path: The picture's path, as in `ImageRef`.
+        labels: The C labels, in the order of the arrays below.
+        prediction: The label with the highest probability, or `unknown`.
+        probability: The highest probability, also when the prediction is `unknown`.
+        probabilities: (C,) float32.
+        logits: (C,) float32, `scale * similarity + bias`.
+        similarities: (C,) float32, cosine similarity of picture and class embedding.
+        note: Empty, or what the reader of the row must know (a truncated picture was accepted).
+    """
+
+    index: int
+    path: str
+    labels: tuple[str, ...]
+    prediction: str
+    probability: float
+    probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    similarities: NDArray[np.float32]
+    note: str = ""
+
+    def ranking(self, k: int | None = None) -> list[tuple[str, float]]:
+        """Return the `k` best (label, probability) pairs, best first; all of them by default.
+
+        Labels with equal probabilities keep the user's order.
+        """
+        order = (-self.probabilities).argsort(kind="stable")[:k]
+        return [(self.labels[i], float(self.probabilities[i])) for i in order]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One picture that could not be scored: it keeps its path, its place and a reason."""
+
+    index: int
+    path: str
+    reason: str
+
+
+Record = Prediction | Failure
+
+
+@dataclass(slots=True)
+class RunReport:
+    """What happened in a run; it decides the exit code.
+
+    Attributes:
+        done: Pictures scored by this run.
+        resumed: Rows that an interrupted earlier run had already written.
+        failed: Pictures without a score, those of the earlier run included.
+        counts: Prediction -> number of pictures, those of the earlier run included.
+        reasons: Reason -> number of failures.
+        skipped: Why a file was left out (`hidden`, `not an image`, `duplicate`) -> how many.
+        seconds: Wall time of the scoring loop, without loading the model.
+        interrupted: Whether the run was stopped before its end.
+    """
+
+    done: int = 0
+    resumed: int = 0
+    failed: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every picture was scored, 3 when some failed, 130 when interrupted."""
+        if self.interrupted:
+            return 130
+        return 3 if self.failed else 0

@@ -1,0 +1,136 @@
+"""`clipcls classify`: exit code, stdout, stderr."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from clipcls.testing import save_colours
+from tests.cli.conftest import Invoke
+
+RGB = ("--labels", "red,green,blue", "--device", "cpu")
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_stdout_is_data_and_stderr_is_everything_else(invoke: Invoke, colours: Path) -> None:
+    result = invoke("classify", colours, *RGB)
+    assert result.exit_code == 0
+    found = rows(result.stdout)
+    assert [row["prediction"] for row in found][:3] == ["red", "green", "blue"]
+    assert list(found[0]) == [
+        "path", "prediction", "probability", "red", "green", "blue", "error",
+    ]  # fmt: skip
+    assert "3 labels, 3 prompts, 7 pictures" in result.stderr
+    assert "on cpu, fp32" in result.stderr
+    assert "Done: 7 scored, 0 failed" in result.stderr
+
+
+def test_the_summary_counts_classes_and_explains_failures(invoke: Invoke, colours: Path) -> None:
+    (colours / "zero.png").write_bytes(b"")
+    (colours / "notes.txt").write_text("words")
+    result = invoke("classify", colours, *RGB, "-o", colours.parent / "out.csv")
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    lines = [" ".join(line.split()) for line in result.stderr.splitlines()]
+    assert any(line.startswith("blue 2") for line in lines)
+    assert "empty file 1 12.5 %" in lines
+    assert "Skipped: 1 not an image" in lines
+
+
+def test_quiet_says_nothing_and_verbose_says_more(invoke: Invoke, colours: Path) -> None:
+    (colours / "zero.png").write_bytes(b"")
+    assert invoke("classify", colours, *RGB, "--quiet").stderr == ""
+    verbose = invoke("classify", colours, *RGB, "--verbose").stderr
+    assert "red: a photo of a red" in verbose
+    assert "zero.png: empty file" in verbose
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labels", "a,a"], "a"),
+        ([], "--labels"),
+        (["--labels", "a,b", "--threshold", "2"], "threshold is 2.0, allowed are 0 to 1"),
+        (["--labels", "a,b", "--batch-size", "many"], "--batch-size is 'many', allowed are auto"),
+        (["--labels", "a,b", "--workers", "0"], "--workers is '0', allowed are auto"),
+        (["--labels", "a,b", "-t", "no slot"], "no slot"),
+        (["--labels", "a,b", "--templates", "photoo"], "photo"),
+        (["--labels", "a,b", "--resume"], "--resume needs the file to continue"),
+        (["--labels", "a,b", "--format", "parquet"], "Parquet cannot be streamed"),
+        (["--labels", "a,b", "--quiet", "--verbose"], "contradict each other"),
+        (["--labels", "a,b", "--model", "ViT-B-33"], "ViT-B-32"),
+    ],
+)
+def test_a_slip_is_one_line_and_exit_code_2(
+    invoke: Invoke, colours: Path, arguments: list[str], message: str
+) -> None:
+    result = invoke("classify", colours, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_path_that_leads_nowhere_is_named(invoke: Invoke, tmp_path: Path) -> None:
+    result = invoke("classify", tmp_path / "none", *RGB)
+    assert result.exit_code == 2
+    assert "none" in result.stderr
+
+
+def test_paths_from_a_pipe_separated_by_nul(invoke: Invoke, tmp_path: Path) -> None:
+    path = save_colours(tmp_path / "with\nnewline, and comma", ["blue"])[0]
+    result = invoke("classify", "-", "--null", *RGB, stdin=str(path).encode() + b"\0")
+    assert result.exit_code == 0
+    assert [(r["path"], r["prediction"]) for r in rows(result.stdout)] == [(str(path), "blue")]
+
+
+def test_jsonl_with_raw_columns(invoke: Invoke, colours: Path) -> None:
+    result = invoke(
+        "classify", colours, *RGB, "--format", "jsonl", "--logits", "--similarities", "--top-k", 1
+    )
+    first = json.loads(result.stdout.splitlines()[0])
+    assert first["top"] == [{"label": "red", "probability": first["probability"]}]
+    assert first["logits"]["red"] == pytest.approx(10 * first["similarities"]["red"], abs=1e-4)
+
+
+def test_weak_predictions_become_unknown(invoke: Invoke, colours: Path) -> None:
+    result = invoke("classify", colours, *RGB, "--threshold", "1")
+    assert {row["prediction"] for row in rows(result.stdout)} == {"unknown"}
+    assert all(float(row["probability"]) > 0.3 for row in rows(result.stdout))
+
+
+def test_one_picture_on_a_terminal_is_shown_as_bars(
+    invoke: Invoke, colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = colours / "2-blue.png"
+    monkeypatch.setattr("clipcls.cli.classify._is_terminal", lambda: True)
+    shown = invoke("classify", path, *RGB).stdout
+    assert shown.splitlines()[0].endswith("2-blue.png: blue")
+    assert "█" in shown
+    assert "path,prediction" in invoke("classify", path, *RGB, "--format", "csv").stdout
+    assert "path,prediction" in invoke("classify", colours, *RGB).stdout
+
+
+def test_names_cannot_style_or_move_the_terminal(invoke: Invoke, tmp_path: Path) -> None:
+    path = tmp_path / "[red]x\x1b[2J.png"
+    path.write_bytes(b"")
+    result = invoke("classify", path, "--labels", "[bold]a[/bold],b", "--verbose")
+    assert "[red]x\\x1b[2J.png: empty file" in result.stderr
+    assert "\x1b[2J" not in result.stderr
+    assert "[bold]a[/bold]: a photo of a [bold]a[/bold]" in result.stderr
+
+
+def test_the_model_may_come_from_the_environment(
+    invoke: Invoke, colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPCLS_MODEL", "RN50:openai")
+    assert "Model RN50:openai on" in invoke("classify", colours, *RGB).stderr
+    named = invoke("classify", colours, *RGB, "--model", "balanced").stderr
+    assert "Model PE-Core-B-16:meta on" in named

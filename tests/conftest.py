@@ -1,0 +1,33 @@
+"""A clean environment for every test: no user settings, no network, no terminal size by chance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clipcls.testing import FakeEncoder, save_colours
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("CLIPCLS_MODEL", "FORCE_COLOR", "NO_COLOR", "PY_COLORS"):
+        monkeypatch.delenv(name, raising=False)
+    # No test may reach a model hub, whatever this machine could reach or has downloaded.
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "dumb")
+
+
+@pytest.fixture
+def encoder() -> FakeEncoder:
+    return FakeEncoder()
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Path:
+    """A folder with seven pictures of one colour each."""
+    folder = tmp_path / "pictures"
+    save_colours(folder, ["red", "green", "blue", "red", "yellow", "blue", "red"])
+    return folder

@@ -1,0 +1,128 @@
+"""Order, completeness, bounds: what every picture is owed, whatever its neighbours do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipcls.classifier import make_scorer
+from clipcls.labels import make_labels
+from clipcls.options import DecodeOptions, ScoringOptions
+from clipcls.pipeline import LOOK_AHEAD_BATCHES, classify_refs
+from clipcls.prompts import build_prompts
+from clipcls.records import Failure, ImageRef, Prediction, Record
+from clipcls.testing import FakeEncoder, save_colours
+
+PROMPTS = build_prompts(make_labels(["red", "green", "blue", "yellow"]), ["a photo of a <>"])
+
+
+def classify(
+    paths: list[Path], encoder: FakeEncoder, *, batch_size: int = 3, workers: int = 2
+) -> list[Record]:
+    refs = [ImageRef(i, str(path)) for i, path in enumerate(paths)]
+    scorer = make_scorer(PROMPTS, encoder, ScoringOptions())
+    return list(
+        classify_refs(
+            refs, encoder, scorer, DecodeOptions(), batch_size=batch_size, workers=workers
+        )
+    )
+
+
+def test_a_corrupt_file_between_two_good_ones_keeps_all_three_names_right(
+    tmp_path: Path, encoder: FakeEncoder
+) -> None:
+    red, green, blue = save_colours(tmp_path, ["red", "green", "blue"])
+    green.write_bytes(green.read_bytes()[:60])
+    records = classify([red, green, blue], encoder)
+    assert [record.path for record in records] == [str(red), str(green), str(blue)]
+    assert isinstance(records[0], Prediction)
+    assert records[0].prediction == "red"
+    assert isinstance(records[1], Failure)
+    assert isinstance(records[2], Prediction)
+    assert records[2].prediction == "blue"
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+@pytest.mark.parametrize("workers", [1, 4])
+def test_records_do_not_depend_on_batches_or_threads(
+    tmp_path: Path, encoder: FakeEncoder, batch_size: int, workers: int
+) -> None:
+    colours = ["red", "green", "blue", "yellow"] * 5
+    paths = save_colours(tmp_path, colours)
+    paths[7].write_bytes(b"")
+    records = classify(paths, encoder, batch_size=batch_size, workers=workers)
+    assert [record.index for record in records] == list(range(20))
+    found = [r.prediction if isinstance(r, Prediction) else "failed" for r in records]
+    assert found == [*colours[:7], "failed", *colours[8:]]
+    reference = classify(paths, FakeEncoder(), batch_size=3, workers=2)
+    for record, expected in zip(records, reference, strict=True):
+        if isinstance(record, Prediction) and isinstance(expected, Prediction):
+            np.testing.assert_allclose(record.probabilities, expected.probabilities, atol=1e-6)
+
+
+def test_batches_are_cut_by_position_whatever_failed(tmp_path: Path, encoder: FakeEncoder) -> None:
+    paths = save_colours(tmp_path, ["red"] * 7)
+    paths[1].write_bytes(b"")
+    classify(paths, encoder, batch_size=3)
+    assert encoder.batch_sizes == [2, 3, 1]
+
+
+def test_a_batch_of_failures_needs_no_model(tmp_path: Path, encoder: FakeEncoder) -> None:
+    records = classify([tmp_path / "a.jpg", tmp_path / "b.jpg"], encoder)
+    assert [type(record) for record in records] == [Failure, Failure]
+    assert encoder.batch_sizes == []
+
+
+def test_the_look_ahead_is_bounded(tmp_path: Path, encoder: FakeEncoder) -> None:
+    path = save_colours(tmp_path, ["red"])[0]
+    taken = 0
+
+    def endless() -> Iterator[ImageRef]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield ImageRef(taken - 1, str(path))
+
+    scorer = make_scorer(PROMPTS, encoder, ScoringOptions())
+    records = classify_refs(endless(), encoder, scorer, DecodeOptions(), batch_size=4, workers=2)
+    for _ in range(8):
+        next(records)
+    # Two batches were handed out; the next ones may be waiting, but no more than that.
+    assert taken <= 8 + 4 * LOOK_AHEAD_BATCHES
+    records.close()  # type: ignore[attr-defined]
+
+
+def test_closing_early_leaves_no_thread_behind(tmp_path: Path, encoder: FakeEncoder) -> None:
+    paths = save_colours(tmp_path, ["red"] * 30)
+    refs = [ImageRef(i, str(path)) for i, path in enumerate(paths)]
+    scorer = make_scorer(PROMPTS, encoder, ScoringOptions())
+    records = classify_refs(refs, encoder, scorer, DecodeOptions(), batch_size=2, workers=3)
+    next(records)
+    records.close()  # type: ignore[attr-defined]
+    assert not [t for t in threading.enumerate() if t.name.startswith("clipcls-decode")]
+
+
+def test_decoding_overlaps_with_encoding(tmp_path: Path) -> None:
+    """The picture of batch two is prepared while batch one is still in the encoder."""
+    second_prepared = threading.Event()
+    paths = save_colours(tmp_path, ["red", "green"])
+
+    class Waiting(FakeEncoder):
+        def prepare(self, image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+            pixels = super().prepare(image)
+            if pixels[1].mean() > 100:
+                second_prepared.set()
+            return pixels
+
+        def encode_images(
+            self, batch: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+        ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+            assert second_prepared.wait(timeout=20)
+            return super().encode_images(batch)
+
+    assert len(classify(paths, Waiting(), batch_size=1, workers=1)) == 2

@@ -1,0 +1,365 @@
+"""A run from inputs to a file: resuming, refusing, and never losing or mixing up a row."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipcls.errors import (
+    ClipclsError,
+    InputError,
+    LabelError,
+    OptionError,
+    OutputError,
+    OutputExistsError,
+    OutputLockedError,
+    ResumeError,
+)
+from clipcls.labels import make_labels
+from clipcls.manifest import manifest_path
+from clipcls.options import (
+    OutputFormat,
+    OutputOptions,
+    RuntimeOptions,
+    ScoringOptions,
+)
+from clipcls.records import RunReport
+from clipcls.run import Job, Observer, run
+from clipcls.sink import open_sink
+from clipcls.testing import FakeEncoder, save_colours
+from clipcls.writers import Columns
+
+LABELS = make_labels(["red", "green", "blue"])
+
+
+class Collecting(Observer):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warned(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def job(folder: Path, to: Path | None = None, **changes: Any) -> Job:
+    defaults: dict[str, Any] = {
+        "inputs": (str(folder),),
+        "labels": LABELS,
+        "templates": ("a photo of a <>",),
+        "model": "fake",
+        "runtime": RuntimeOptions(device="cpu", batch_size=2, workers=2),
+        "output": OutputOptions(to),
+    }
+    return Job(**(defaults | changes))
+
+
+def classify(job: Job, stops_after: int | None = None, **changes: Any) -> RunReport:
+    """Run with the fake encoder; `stops_after` batches an interrupt arrives."""
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return stops_after is not None and asked >= stops_after
+
+    changes.setdefault("encoder", FakeEncoder())
+    return run(job, should_stop=should_stop, **changes)
+
+
+def resuming(first: Job) -> Job:
+    return dataclasses.replace(first, output=dataclasses.replace(first.output, resume=True))
+
+
+@pytest.fixture(params=list(OutputFormat))
+def out(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return tmp_path / f"out.{request.param}"
+
+
+def test_rows_go_to_standard_output_without_a_file(colours: Path) -> None:
+    stdout = io.BytesIO()
+    report = classify(job(colours), stdout=stdout)
+    lines = stdout.getvalue().decode().splitlines()
+    assert lines[0] == "path,prediction,probability,red,green,blue,error"
+    assert [line.split(",")[1] for line in lines[1:4]] == ["red", "green", "blue"]
+    assert (report.done, report.failed, report.exit_code) == (7, 0, 0)
+    assert sum(report.counts.values()) == 7
+
+
+def test_only_the_output_and_its_manifest_stay(colours: Path, out: Path) -> None:
+    classify(job(colours, out))
+    assert sorted(p.name for p in out.parent.iterdir() if p != colours) == [
+        out.name,
+        f"{out.name}.manifest.json",
+    ]
+
+
+def test_the_manifest_says_what_made_the_output(colours: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    (colours / "9-broken.png").write_bytes(b"")
+    report = classify(job(colours, out, scoring=ScoringOptions(threshold=0.4)))
+    content = json.loads(manifest_path(out).read_text(encoding="utf-8"))
+    assert report.exit_code == 3
+    assert content["manifest"] == 1
+    assert content["model"] == {"name": "fake", "fingerprint": FakeEncoder().fingerprint}
+    assert content["prompts"]["red"] == ["a photo of a red"]
+    assert content["scoring"]["threshold"] == 0.4
+    assert (content["pictures"], content["failed"]) == (8, 1)
+    assert content["reasons"] == {"empty file": 1}
+
+
+@pytest.mark.parametrize("batches", [1, 2, 3])
+def test_an_interrupted_run_resumes_to_the_same_bytes(
+    colours: Path, out: Path, batches: int
+) -> None:
+    (colours / "1-green.png").write_bytes(b"no picture")
+    whole = out.with_name("whole" + out.suffix)
+    classify(job(colours, whole))
+    first = job(colours, out)
+    stopped = classify(first, stops_after=batches)
+    assert stopped.interrupted
+    assert stopped.exit_code == 130
+    assert not out.exists()
+    report = classify(resuming(first))
+    assert report.resumed == 2 * batches
+    assert report.done + report.failed + sum(report.counts.values()) >= 7
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_run_killed_anywhere_resumes_to_the_same_bytes(colours: Path, out: Path) -> None:
+    whole = out.with_name("whole" + out.suffix)
+    classify(job(colours, whole))
+    first = job(colours, out)
+    classify(first, stops_after=3)
+    part = out.with_name(out.name + ".part")
+    rows, described = part.read_bytes(), manifest_path(part).read_bytes()
+    for cut in range(0, len(rows), 7):
+        part.write_bytes(rows[:cut])
+        manifest_path(part).write_bytes(described)
+        classify(resuming(first))
+        assert out.read_bytes() == whole.read_bytes(), cut
+        out.unlink()
+        manifest_path(out).unlink()
+
+
+def test_resuming_twice_more_changes_nothing(colours: Path, out: Path) -> None:
+    first = job(colours, out)
+    classify(first)
+    before = out.read_bytes()
+    encoder = FakeEncoder()
+    report = classify(resuming(first), encoder=encoder)
+    assert encoder.batch_sizes == []
+    assert out.read_bytes() == before
+    assert (report.done, report.resumed, sum(report.counts.values())) == (0, 7, 7)
+
+
+def test_resume_without_anything_to_resume_starts(colours: Path, out: Path) -> None:
+    report = classify(resuming(job(colours, out)))
+    assert (report.done, report.resumed) == (7, 0)
+
+
+def test_a_kill_between_the_last_two_renames_is_mended(colours: Path, out: Path) -> None:
+    first = job(colours, out)
+    classify(first)
+    manifest_path(out).rename(manifest_path(out.with_name(out.name + ".part")))
+    assert classify(resuming(first)).resumed == 7
+    assert manifest_path(out).exists()
+
+
+CHANGES: list[tuple[Callable[[Job], Job], str]] = [
+    (lambda j: dataclasses.replace(j, labels=make_labels(["red", "blue", "green"])), "prompts"),
+    (lambda j: dataclasses.replace(j, labels=make_labels({"red": "rot"})), "prompts"),
+    (lambda j: dataclasses.replace(j, templates=("a <>",)), r'prompts\.red was \["a photo of a'),
+    (lambda j: dataclasses.replace(j, scoring=ScoringOptions(threshold=0.9)), r"scoring\.thresh"),
+    (
+        lambda j: dataclasses.replace(j, output=dataclasses.replace(j.output, logits=True)),
+        r"output\.logits was false and is now true",
+    ),
+]
+
+
+@pytest.mark.parametrize("stops_after", [1, None])
+@pytest.mark.parametrize(("change", "difference"), CHANGES)
+def test_another_run_is_not_resumed(
+    colours: Path,
+    out: Path,
+    stops_after: int | None,
+    change: Callable[[Job], Job],
+    difference: str,
+) -> None:
+    first = job(colours, out)
+    classify(first, stops_after=stops_after)
+    before = {p.name: p.read_bytes() for p in out.parent.iterdir() if p.is_file()}
+    with pytest.raises(ResumeError, match=difference):
+        classify(change(resuming(first)))
+    assert {p.name: p.read_bytes() for p in out.parent.iterdir() if p.is_file()} == before
+
+
+def test_another_model_is_not_resumed(colours: Path, out: Path) -> None:
+    first = job(colours, out)
+    classify(first, stops_after=1)
+    with pytest.raises(ResumeError, match=r"model\.fingerprint was .*--overwrite"):
+        classify(resuming(first), encoder=FakeEncoder(logit_scale=20))
+
+
+def test_other_inputs_are_not_resumed(colours: Path, out: Path) -> None:
+    first = job(colours, out)
+    classify(first, stops_after=1)
+    save_colours(colours / "0-first", ["red"])
+    with pytest.raises(ResumeError, match=r"row 1 is '.*0-red\.png', the inputs now have"):
+        classify(resuming(first))
+
+
+def test_a_complete_output_of_other_inputs_is_not_resumed(colours: Path, out: Path) -> None:
+    first = job(colours, out)
+    classify(first)
+    (colours / "6-red.png").unlink()
+    with pytest.raises(ResumeError, match="has 7 pictures, the inputs now have 6"):
+        classify(resuming(first))
+
+
+def test_resume_keeps_the_batch_size_of_the_interrupted_run(colours: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    classify(job(colours, out), stops_after=1)
+    encoder = FakeEncoder()
+    again = resuming(job(colours, out, runtime=RuntimeOptions(device="cpu", batch_size=5)))
+    classify(again, encoder=encoder)
+    assert encoder.batch_sizes == [2, 2, 1]
+
+
+def test_an_output_is_never_replaced_without_a_word(colours: Path, out: Path) -> None:
+    out.write_text("precious")
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        classify(job(colours, out))
+    assert out.read_text() == "precious"
+
+
+def test_overwriting_keeps_the_old_output_until_the_end(colours: Path, out: Path) -> None:
+    out.write_text("precious")
+    again = job(colours, output=OutputOptions(out, overwrite=True))
+    classify(again, stops_after=1)
+    assert out.read_text() == "precious"
+    classify(again)
+    assert out.read_bytes() != b"precious"
+
+
+def test_an_interrupted_run_is_not_thrown_away_without_a_word(colours: Path, out: Path) -> None:
+    classify(job(colours, out), stops_after=1)
+    with pytest.raises(OutputExistsError, match="--resume continues it"):
+        classify(job(colours, out))
+
+
+def test_the_second_run_into_one_file_is_refused(colours: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    options = OutputOptions(out)
+    with (
+        open_sink(options, Columns(("red",)), {}, io.BytesIO()),
+        pytest.raises(OutputLockedError, match=r"another run is writing .*out\.csv"),
+    ):
+        classify(job(colours, out))
+    classify(job(colours, out))
+
+
+def test_a_missing_folder_for_the_output_costs_no_scoring(colours: Path, tmp_path: Path) -> None:
+    encoder = FakeEncoder()
+    with pytest.raises(OptionError, match="does not exist: make it, or change -o"):
+        classify(job(colours, tmp_path / "none" / "out.csv"), encoder=encoder)
+    with pytest.raises(OptionError, match="is a folder"):
+        classify(job(colours, tmp_path), encoder=encoder)
+    assert encoder.batch_sizes == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has /dev/full")
+def test_a_full_disk_is_one_line(colours: Path) -> None:
+    with (
+        open("/dev/full", "wb", buffering=0) as full,
+        pytest.raises(OutputError, match="No space left"),
+    ):
+        classify(job(colours), stdout=full)
+
+
+def test_an_error_in_the_middle_keeps_the_rows_before_it(colours: Path, tmp_path: Path) -> None:
+    class Breaking(FakeEncoder):
+        def encode_images(self, batch: Any) -> Any:
+            if len(self.batch_sizes) == 2:
+                raise ClipclsError("the device is gone")
+            return super().encode_images(batch)
+
+    out = tmp_path / "out.csv"
+    first = job(colours, out)
+    with pytest.raises(ClipclsError, match="the device is gone"):
+        classify(first, encoder=Breaking())
+    assert classify(resuming(first)).resumed == 4
+
+
+def test_nothing_is_written_when_there_are_no_pictures(tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    stdout = io.BytesIO()
+    with pytest.raises(InputError, match="empty"):
+        classify(job(folder), stdout=stdout)
+    assert stdout.getvalue() == b""
+
+
+def test_two_folders_with_the_same_names_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    save_colours(tmp_path / "a", ["red"])
+    save_colours(tmp_path / "b", ["red"])
+    stdout = io.BytesIO()
+    inputs = (str(tmp_path / "a"), str(tmp_path / "b"))
+    classify(job(tmp_path, inputs=inputs), stdout=stdout)
+    assert len(stdout.getvalue().splitlines()) == 3
+
+
+def test_paths_from_standard_input_are_scored_in_order(colours: Path) -> None:
+    paths = [str(colours / name) for name in ("2-blue.png", "gone.png", "0-red.png")]
+    stdout = io.BytesIO()
+    stdin = io.BytesIO("\n".join(paths).encode())
+    report = classify(job(colours, inputs=("-",)), stdin=stdin, stdout=stdout)
+    rows = stdout.getvalue().decode().splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == paths
+    assert rows[1].endswith(",file not found")
+    assert report.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": make_labels(["red"])}, "'red' is the only label.*always 1.0"),
+        ({"scoring": ScoringOptions(multi_label=True)}, "not trained for independent labels"),
+        ({"templates": ("word " * 80 + "<>",)}, "tokens, fake reads 77 and ignores the rest"),
+    ],
+)
+def test_a_doubtful_combination_warns(
+    colours: Path, changes: dict[str, Any], message: str
+) -> None:
+    observer = Collecting()
+    classify(job(colours, **changes), observer=observer, stdout=io.BytesIO())
+    assert len(observer.warnings) == 1
+
+
+    assert re.search(message, observer.warnings[0])
+
+
+def test_a_label_called_unknown_and_a_threshold_do_not_mix(colours: Path) -> None:
+    labels = make_labels(["red", "unknown"])
+    classify(job(colours, labels=labels), stdout=io.BytesIO())
+    with pytest.raises(LabelError, match="could not be told from a rejected picture"):
+        classify(job(colours, labels=labels, scoring=ScoringOptions(threshold=0.5)))
+
+
+def test_a_copy_of_the_output_without_its_manifest_is_not_resumed(
+    colours: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    classify(job(colours, out))
+    copy = tmp_path / "copy.csv"
+    shutil.copy(out, copy)
+    with pytest.raises(ResumeError, match=r"copy\.csv\.manifest\.json is missing"):
+        classify(resuming(job(colours, copy)))

@@ -1,0 +1,93 @@
+"""The maths, against its definitions written out in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from clipcls.options import ScoringOptions
+from clipcls.scoring import Float32, Scorer, class_matrix, sigmoid, softmax
+
+LOGITS = npst.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 5), st.integers(1, 9)),
+    elements=st.floats(-300, 300, width=32),
+)
+
+
+def unit(rows: object) -> Float32:
+    array = np.asarray(rows, dtype=np.float64)
+    return (array / np.linalg.norm(array, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def scorer(**options: float | bool) -> Scorer:
+    return Scorer(
+        labels=("a", "b", "c"),
+        classes=np.eye(3, dtype=np.float32),
+        scale=2.0,
+        bias=-0.5,
+        options=ScoringOptions(**options),  # type: ignore[arg-type]
+    )
+
+
+def test_a_class_embedding_is_the_normalised_mean_of_unit_vectors() -> None:
+    texts = unit([[1, 0, 0], [0, 1, 0], [0, 3, 4]])
+    classes = class_matrix(texts, [2, 1])
+    np.testing.assert_allclose(classes[0], unit([1, 1, 0]), atol=1e-6)
+    np.testing.assert_allclose(classes[1], unit([0, 3, 4]), atol=1e-6)
+    assert classes.dtype == np.float32
+
+
+def test_logits_use_the_models_scale_and_bias() -> None:
+    scores = scorer()(unit([[1, 0, 0]]))
+    np.testing.assert_allclose(scores.similarities, [[1, 0, 0]], atol=1e-7)
+    np.testing.assert_allclose(scores.logits, [[1.5, -0.5, -0.5]], atol=1e-6)
+    expected = np.exp([2.0, 0, 0]) / np.exp([2.0, 0, 0]).sum()
+    np.testing.assert_allclose(scores.probabilities, [expected], atol=1e-6)
+
+
+def test_multi_label_scores_each_label_on_its_own() -> None:
+    scores = scorer(multi_label=True)(unit([[1, 0, 0]]))
+    expected = 1 / (1 + np.exp(-np.array([1.5, -0.5, -0.5])))
+    np.testing.assert_allclose(scores.probabilities, [expected], atol=1e-6)
+
+
+@given(LOGITS)
+def test_softmax_rows_add_up_to_one_and_keep_the_order(logits: Float32) -> None:
+    probabilities = softmax(logits)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-5)
+    best = logits[np.arange(len(logits)), probabilities.argmax(axis=1)]
+    # Two logits closer than a float32 can tell apart after exp() may change places.
+    np.testing.assert_allclose(best, logits.max(axis=1), atol=1e-5)
+
+
+@given(LOGITS)
+def test_sigmoid_is_bounded_and_symmetric(logits: Float32) -> None:
+    probabilities = sigmoid(logits)
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+    np.testing.assert_allclose(probabilities + sigmoid(-logits), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "a"),
+        ({"threshold": 0.5}, "a"),
+        ({"threshold": 0.8}, "unknown"),
+        ({"margin": 0.3}, "a"),
+        ({"margin": 0.8}, "unknown"),
+        ({"threshold": 0.5, "margin": 0.8}, "unknown"),
+    ],
+)
+def test_threshold_and_margin_reject_weak_predictions(
+    options: dict[str, float], expected: str
+) -> None:
+    # Softmax of (1.5, -0.5, -0.5): 0.787, 0.107, 0.107.
+    assert scorer(**options)(unit([[1, 0, 0]])).predictions == (expected,)
+
+
+def test_equal_labels_go_to_the_first() -> None:
+    assert scorer()(unit([[1, 1, 1]])).predictions == ("a",)
