@@ -160,7 +160,7 @@ def test_a_folder_with_several_weights_is_refused(tmp_path: Path) -> None:
         ('{"model_cfg": {}}', "no model_cfg with an embed_dim"),
         ('{"model_cfg": {"embed_dim": 8, "text_cfg": {}}}', "lacks vision_cfg"),
         (
-            '{"model_cfg": {"embed_dim": 8, "text_cfg": {}, "vision_cfg": {}}, "preprocess_cfg": 1}',
+            '{"model_cfg": {"embed_dim": 8, "text_cfg": {}, "vision_cfg": {}},"preprocess_cfg": 1}',
             "preprocess_cfg",
         ),
     ],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-import re
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,8 @@ HEAVY = ("numpy", "torch", "open_clip", "pandas", "PIL", "pyarrow")
 
 def loaded_by(code: str) -> set[str]:
     """Return the top-level modules of a fresh interpreter after `code`."""
-    listing = f"import sys\n{code}\nprint(*{{m.split('.')[0] for m in sys.modules}}, file=sys.stderr)"
+    names = "{m.split('.')[0] for m in sys.modules}"
+    listing = f"import sys\n{code}\nprint(*{names}, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True)
     return set(done.stderr.split())
 

@@ -80,9 +80,8 @@ def encoder_logits(
         encoder.encode_images(np.stack(pixels[i : i + batch_size]))
         for i in range(0, len(pixels), batch_size)
     ]
-    return np.float32(encoder.logit_scale) * np.concatenate(rows) @ text.T + np.float32(
-        encoder.logit_bias
-    )
+    logits = encoder.logit_scale * np.concatenate(rows) @ text.T + encoder.logit_bias
+    return logits.astype(np.float32)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -336,13 +336,10 @@ def test_paths_from_standard_input_are_scored_in_order(colours: Path) -> None:
         ({"templates": ("word " * 80 + "<>",)}, "tokens, fake reads 77 and ignores the rest"),
     ],
 )
-def test_a_doubtful_combination_warns(
-    colours: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_a_doubtful_combination_warns(colours: Path, changes: dict[str, Any], message: str) -> None:
     observer = Collecting()
     classify(job(colours, **changes), observer=observer, stdout=io.BytesIO())
     assert len(observer.warnings) == 1
-
 
     assert re.search(message, observer.warnings[0])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,7 +22,10 @@ LOGITS = npst.arrays(
 
 def unit(rows: object) -> Float32:
     array = np.asarray(rows, dtype=np.float64)
-    return (array / np.linalg.norm(array, axis=-1, keepdims=True)).astype(np.float32)
+    units: np.ndarray[Any, np.dtype[np.float64]] = array / np.linalg.norm(
+        array, axis=-1, keepdims=True
+    )
+    return units.astype(np.float32)
 
 
 def scorer(**options: float | bool) -> Scorer:

@@ -168,7 +168,7 @@ def _refs(paths: Path | Iterable[Path]) -> Iterator[ImageRef]:
         # A single path is not a sequence of one-letter paths.
         paths = [paths]
     index = 0
-    for path in map(os.fspath, paths):
+    for path in (os.fspath(each) for each in paths):
         if os.path.isdir(path):
             found: Iterable[str] = (
                 ref.path for ref in Discovery([path], DiscoveryOptions(), is_image=is_candidate)

@@ -146,9 +146,7 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
             table.add_row(_plain(name), str(count), f"{100 * count / total:.1f} %")
         rest = counts.most_common()[_MOST_ROWS:]
         if rest:
-            table.add_row(
-                Text(f"{len(rest)} more", style="dim"), str(sum(n for _, n in rest)), ""
-            )
+            table.add_row(Text(f"{len(rest)} more", style="dim"), str(sum(n for _, n in rest)), "")
         if counts:
             self._console.print(table)
 

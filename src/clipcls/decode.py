@@ -484,8 +484,6 @@ def _as_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(_eight_bits(image)).convert("RGB")
     if image.has_transparency_data:
         return _over_white(image)
-    if image.mode == "LAB":
-        return _lab_to_rgb(image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -495,6 +493,9 @@ def _over_white(image: Image.Image) -> Image.Image:
         # Pillow keeps the upper 8 of 16 bits of each channel, but the whole of the colour key.
         image = image.copy()
         image.info["transparency"] = tuple(value >> 8 for value in key)
+    if image.mode == "La":
+        # Pillow converts premultiplied grey to nothing but its plain form.
+        image = image.convert("LA")
     rgba = image.convert("RGBA")
     white = Image.new("RGBA", rgba.size, "white")
     return Image.alpha_composite(white, rgba).convert("RGB")
@@ -528,13 +529,3 @@ def _black_and_white(image: Image.Image, pixels: NDArray[np.generic]) -> tuple[f
         if low >= 0 and high <= white:
             return 0.0, white
     return low, high
-
-
-def _lab_to_rgb(image: Image.Image) -> Image.Image:
-    from PIL import ImageCms
-
-    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-    if converted is None:
-        raise ValueError("LAB conversion not available")
-    return converted

@@ -186,7 +186,7 @@ class Discovery:
 
     def _below(self, top: str) -> Iterator[_Found]:
         """Walk a folder depth first, with a stack of its own: paths can be deep."""
-        levels = [self._level(top, is_link=False, above=())]
+        levels = [self._level(top, is_link=False, above=[])]
         while levels:
             level = levels[-1]
             entry = next(level.entries, None)
@@ -196,8 +196,8 @@ class Discovery:
                 self.skipped[HIDDEN] += 1
             elif _is_folder(entry):
                 if self._options.recursive:
-                    above = tuple(level.real for level in levels)
-                    levels.append(self._level(entry.path, is_link=entry.is_symlink(), above=above))
+                    is_link = entry.is_symlink()
+                    levels.append(self._level(entry.path, is_link=is_link, above=levels))
                 else:
                     self._unsearched += 1
             elif self._is_image(entry.path):
@@ -206,14 +206,14 @@ class Discovery:
             else:
                 self.skipped[NOT_AN_IMAGE] += 1
 
-    def _level(self, path: str, *, is_link: bool, above: tuple[str, ...]) -> _Level:
+    def _level(self, path: str, *, is_link: bool, above: Sequence[_Level]) -> _Level:
         """List a folder, unless that would go in circles.
 
         A link to a folder that was walked already is not followed again: folders full of links to
         each other would otherwise be walked once per combination.
         """
         real = os.path.realpath(path)
-        if real in above or (is_link and real in self._walked):
+        if any(level.real == real for level in above) or (is_link and real in self._walked):
             self.skipped[DUPLICATE] += 1
             return _Level(real, iter(()))
         self._walked.add(real)

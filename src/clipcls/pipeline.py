@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from clipcls.encoder import Encoder
 
 LOOK_AHEAD_BATCHES = 3
-"""One batch is being encoded, one waits ready, one is being decoded; more would only cost memory."""
+"""One batch is being encoded, one waits ready, one is being decoded; more only costs memory."""
 
 Pixels = NDArray[np.uint8]
 

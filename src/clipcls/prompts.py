@@ -88,7 +88,7 @@ def parse_template(text: str, where: str = "--template") -> str:
     template = text.strip().replace("{}", SLOT)
     if SLOT not in template:
         raise TemplateError(
-            f"{where}: the template '{template}' has no slot: write {SLOT} (or {{}}) where the"
+            f"{where}: the template '{template}' has no slot: write {SLOT} or {{}} where the"
             f" label goes, such as 'a photo of a {SLOT}'"
         )
     if not is_writable(template):

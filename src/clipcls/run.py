@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -201,8 +201,7 @@ def _settings(job: Job, prompts: PromptSet) -> dict[str, Any]:
     return {
         "clipcls": clipcls.__version__,
         "prompts": {
-            label: list(texts)
-            for label, texts in zip(prompts.labels, prompts.prompts, strict=True)
+            label: list(texts) for label, texts in zip(prompts.labels, prompts.prompts, strict=True)
         },
         "scoring": job.scoring.described(),
         "decode": job.decode.described(),
@@ -269,7 +268,7 @@ def _check_complete(complete: Mapping[str, Any], inputs: _Inputs, job: Job) -> R
 
 def _counted(
     records: Iterable[Record], report: RunReport, observer: Observer
-) -> Iterator[Record]:
+) -> Generator[Record, None, None]:
     """Pass the records on and count them."""
     for record in records:
         if isinstance(record, Failure):

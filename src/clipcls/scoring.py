@@ -35,12 +35,14 @@ def class_matrix(text_embeddings: Float32, prompts_per_label: Sequence[int]) -> 
     counts = np.asarray(prompts_per_label, dtype=np.float64)[:, None]
     means = np.add.reduceat(text_embeddings.astype(np.float64), starts, axis=0) / counts
     norms = np.linalg.norm(means, axis=1, keepdims=True)
-    return (means / np.maximum(norms, 1e-12)).astype(np.float32)
+    classes: NDArray[np.float64] = means / np.maximum(norms, 1e-12)
+    return classes.astype(np.float32)
 
 
 def cosine_similarities(image_embeddings: Float32, classes: Float32) -> Float32:
     """Return (B, C) float32 cosines of (B, D) and (C, D) unit vectors."""
-    return image_embeddings @ classes.T
+    similarities: Float32 = image_embeddings @ classes.T
+    return similarities
 
 
 def softmax(logits: Float32) -> Float32:
@@ -48,7 +50,8 @@ def softmax(logits: Float32) -> Float32:
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
-    return (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
+    exponentials /= exponentials.sum(axis=1, keepdims=True)
+    return exponentials.astype(np.float32)
 
 
 def sigmoid(logits: Float32) -> Float32:

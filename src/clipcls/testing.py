@@ -70,14 +70,15 @@ class FakeEncoder:
     def _text(self, prompt: str) -> NDArray[np.float32]:
         for name, colour in COLOURS.items():
             if name in prompt.lower():
-                return _unit(np.array([colour], dtype=np.float64))[0]
+                return _unit(np.array([colour], dtype=np.float64)).ravel()
         seed = int.from_bytes(prompt.encode()[:8].ljust(8, b"\0"), "little")
-        return _unit(np.random.default_rng(seed).uniform(0, 255, (1, 3)))[0]
+        return _unit(np.random.default_rng(seed).uniform(0, 255, (1, 3))).ravel()
 
 
 def _unit(colours: NDArray[np.float64]) -> NDArray[np.float32]:
     vectors = np.concatenate([colours / 127.5 - 1.0, np.full((len(colours), 1), 0.2)], axis=1)
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    units: NDArray[np.float64] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return units.astype(np.float32)
 
 
 def colour_image(colour: str, size: tuple[int, int] = (32, 24)) -> Image.Image:

@@ -140,7 +140,7 @@ def natural(path: Path) -> int:
 
 
 def test_names_with_everything_in_them_through_a_pipe(program: Program, tmp_path: Path) -> None:
-    names = ["a b.png", "comma,quote\".png", "line\nbreak.png", "ünïcode 眼鏡.png", "-dash.png"]
+    names = ["a b.png", 'comma,quote".png', "line\nbreak.png", "ünïcode 眼鏡.png", "-dash.png"]
     for name in names:
         Image.new("RGB", (30, 20), "teal").save(tmp_path / name)
     stdin = b"\0".join(os.fsencode(tmp_path / name) for name in names)

@@ -135,9 +135,7 @@ TruncatedFlag = Annotated[
 
 DeviceFlag = Annotated[
     str,
-    typer.Option(
-        "--device", help="auto, cpu, cuda, cuda:N, mps or xpu.", rich_help_panel=_SPEED
-    ),
+    typer.Option("--device", help="auto, cpu, cuda, cuda:N, mps or xpu.", rich_help_panel=_SPEED),
 ]
 PrecisionFlag = Annotated[
     Precision, typer.Option("--precision", help="Number format.", rich_help_panel=_SPEED)

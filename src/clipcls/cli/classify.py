@@ -88,16 +88,21 @@ def classify(
     threads = run_flags.count_or_auto(workers, "--workers")
     runtime = RuntimeOptions(device, precision, batch, threads)
 
-    from clipcls.console import TerminalObserver, Verbosity
     from clipcls.labels import collect_labels
     from clipcls.models import default_model
     from clipcls.prompts import collect_templates
+
+    chosen_labels = collect_labels(inline=labels or (), single=label or (), file=labels_file)
+    chosen_templates = collect_templates(single=template or (), named=templates)
+
+    # From here on numpy and Pillow are needed; a slip in a flag was found without them.
+    from clipcls.console import TerminalObserver, Verbosity
     from clipcls.run import Job
 
     job = Job(
         inputs=tuple(inputs),
-        labels=collect_labels(inline=labels or (), single=label or (), file=labels_file),
-        templates=collect_templates(single=template or (), named=templates),
+        labels=chosen_labels,
+        templates=chosen_templates,
         model=model or default_model(),
         architecture=arch,
         scoring=scoring,

@@ -29,9 +29,9 @@ Examples:
 
   clipcls prompts show --labels "glasses=a person wearing glasses,no-glasses"
 
-  clipcls prompts show --labels-file labels.csv -t "a photo of a <>" -t "a drawing of a <>"
+  clipcls prompts show --labels-file labels.csv -t "a photo of a <>" -t "a <>"
 
-  clipcls prompts show --label "salt, pepper" --templates openai7 --model ViT-B/32
+  clipcls prompts show --labels cat,dog --templates openai7 --model ViT-B/32
 """
 
 
@@ -67,16 +67,16 @@ def show(
         collect_labels(inline=labels or (), single=label or (), file=labels_file),
         collect_templates(single=template or (), named=templates),
     )
-    warnings = list(_cut_warnings(prompts, model, arch))
+    remarks = list(_remarks(prompts, model, arch))
     for name, texts in zip(prompts.labels, prompts.prompts, strict=True):
         for text in texts:
             typer.echo(f"{name}\t{text}")
-    for warning in warnings:
-        typer.echo(f"Warning: {warning}", err=True)
+    for remark in remarks:
+        typer.echo(remark, err=True)
 
 
-def _cut_warnings(prompts: PromptSet, model: str | None, arch: str | None) -> Iterator[str]:
-    """Yield one line per prompt that is longer than the model reads."""
+def _remarks(prompts: PromptSet, model: str | None, arch: str | None) -> Iterator[str]:
+    """Yield the notes on the model's name, then a line per prompt that the model cuts."""
     from clipcls.models import default_model, resolve_model
 
     name = model or default_model()
@@ -92,8 +92,8 @@ def _cut_warnings(prompts: PromptSet, model: str | None, arch: str | None) -> It
         for text, count in zip(texts, tokenizer.count_tokens(texts), strict=True):
             if count > limit:
                 yield (
-                    f"{owner}: {count} tokens, {spec.name} reads {limit} and ignores the rest of"
-                    f" '{text}'"
+                    f"Warning: '{text[:60]}...' ({owner[:30]}): {count} tokens, {spec.name} reads"
+                    f" {limit} and ignores the rest; shorten the wording or the template"
                 )
 
 
