@@ -103,10 +103,15 @@ def test_content_decides_and_not_a_wrong_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "format"),
-    [("P", "PNG"), ("P", "GIF"), ("CMYK", "JPEG"), ("CMYK", "TIFF"), ("YCbCr", "TIFF")],
+    [("P", "PNG"), ("P", "GIF"), ("CMYK", "JPEG"), ("CMYK", "TIFF")],
 )
 def test_modes_become_rgb(mode: str, format: str) -> None:
     assert_two_tone(decoded(encoded(two_tone(mode), format)))
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "HSV", "LAB", "CMYK", "RGBX", "P"])
+def test_modes_in_memory_become_rgb(mode: str) -> None:
+    assert_two_tone(decoded(two_tone(mode)))
 
 
 def test_grey_and_one_bit_become_rgb() -> None:
@@ -138,6 +143,17 @@ def test_the_first_frame_of_an_animation_is_taken() -> None:
     for format, tolerance in (("GIF", 0), ("PNG", 0), ("WEBP", 4), ("TIFF", 0)):
         data = encoded(frames[0], format, save_all=True, append_images=frames[1:])
         np.testing.assert_allclose(colours(decoded(data))[0], (255, 0, 0), atol=tolerance)
+
+
+def test_formats_without_a_mark_cannot_claim_a_file_that_has_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def claim(*_: object) -> None:
+        pytest.fail("a format without a mark was asked first")
+
+    Image.init()
+    monkeypatch.setitem(Image.OPEN, "IM", (claim, None))
+    assert_two_tone(decoded(encoded(two_tone(), "WEBP")))
 
 
 # ---- deep pictures
@@ -182,9 +198,10 @@ def test_float_tiff_is_read_on_a_scale_that_holds_it(
 
 
 def test_integers_of_32_bits_that_hold_bytes_stay_as_they_are() -> None:
-    pixels = Image.fromarray(np.array([[0, 90, 255]], dtype=np.int32))
-    image = decoded(encoded(pixels, "TIFF"))
-    assert np.asarray(image)[0, :, 0].tolist() == [0, 90, 255]
+    for values in ([0, 90, 255], [0, 1, 1]):
+        pixels = Image.fromarray(np.array([values], dtype=np.int32))
+        image = decoded(encoded(pixels, "TIFF"))
+        assert np.asarray(image)[0, :, 0].tolist() == values
 
 
 # ---- transparency
@@ -443,6 +460,16 @@ def test_unsupported_variants_are_not_called_corrupt() -> None:
     dds[80:84] = struct.pack("<I", 4)
     dds[84:88] = b"????"
     assert reason(bytes(dds)) == "not supported: this kind of DDS"
+
+
+def test_what_a_plugin_has_not_implemented_is_not_called_corrupt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    assert reason(encoded(two_tone(), "BMP")) == "not supported: this kind of BMP"
 
 
 def test_memory_running_out_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -749,6 +776,13 @@ def test_other_content_is_not_taken_for_a_picture(tmp_path: Path, data: bytes) -
     path = tmp_path / "notes"
     path.write_bytes(data)
     assert not looks_like_image(str(path))
+
+
+@pytest.mark.usefixtures("small_pillow_limit")
+def test_large_pictures_are_recognised_without_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    Image.new("1", (1500, 1000)).save(path, "BMP")
+    assert looks_like_image(str(path))
 
 
 def test_a_torn_picture_still_looks_like_one(tmp_path: Path) -> None:

@@ -152,6 +152,13 @@ def test_a_file_reached_twice_is_yielded_once(tree: Tree) -> None:
     assert discovery.skipped == Counter({DUPLICATE: 3})
 
 
+def test_a_folder_named_twice_counts_each_of_its_files(tree: Tree) -> None:
+    tree("d/a.jpg", "d/sub/b.jpg")
+    discovery = discover(["d", "d"])
+    assert paths(discovery) == ["d/a.jpg", "d/sub/b.jpg"]
+    assert discovery.skipped == Counter({DUPLICATE: 2})
+
+
 def test_a_link_inside_a_folder_is_the_file_it_leads_to(tree: Tree) -> None:
     tree("d/a.jpg")
     os.symlink("a.jpg", "d/b.jpg")
@@ -211,6 +218,17 @@ def test_folders_full_of_links_to_each_other_are_not_walked_per_combination(tree
 def test_patterns_match_in_natural_order(tree: Tree) -> None:
     tree("d/img10.jpg", "d/img2.jpg", "d/other.png")
     assert paths(discover(["d/*.jpg"])) == ["d/img2.jpg", "d/img10.jpg"]
+
+
+def test_double_star_takes_folders_in_natural_order(tree: Tree) -> None:
+    expected = [f"d/{number}/a.jpg" for number in range(1, 30)]
+    tree(*reversed(expected))
+    assert paths(discover(["d/**/*.jpg"])) == expected
+
+
+def test_double_star_goes_through_folders_with_wildcards_in_their_names(tree: Tree) -> None:
+    tree("d/[x]/a.jpg", "d/x/b.jpg")
+    assert paths(discover(["d/**/*.jpg"])) == ["d/[x]/a.jpg", "d/x/b.jpg"]
 
 
 @pytest.mark.parametrize(

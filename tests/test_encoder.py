@@ -101,7 +101,8 @@ def test_prepared_pixels_are_open_clip_s(
     image = noise(*size)
 
     pixels = load(copy).prepare(image)
-    assert (pixels.dtype, pixels.shape, pixels.flags.c_contiguous) == (np.uint8, (3, 64, 64), True)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (3, 64, 64)
     expected = transform(image)
     ours = (torch.from_numpy(pixels).float() / 255 - 0.5) / 0.5
     assert torch.equal(ours, expected)
@@ -135,7 +136,8 @@ def batch_of(encoder: OpenClipEncoder, count: int) -> NDArray[np.uint8]:
 
 def test_embeddings_are_float32_and_of_length_one(tiny: OpenClipEncoder) -> None:
     for rows in (tiny.encode_images(batch_of(tiny, 3)), tiny.encode_texts(["a", "b", "c"])):
-        assert (rows.dtype, rows.shape) == (np.float32, (3, 64))
+        assert rows.dtype == np.float32
+        assert rows.shape == (3, 64)
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, rtol=1e-6)
 
 
@@ -304,6 +306,32 @@ def test_weights_for_pictures_of_another_size_are_refused(copy: Path) -> None:
     (copy / CONFIG).write_text(json.dumps(config))
     with pytest.raises(WeightsMismatchError, match=r"visual\.positional_embedding is 17x64"):
         load(copy)
+
+
+def test_the_model_knows_its_size_whatever_the_preprocessing_says(copy: Path) -> None:
+    change_config(copy, "preprocess_cfg", size=512)
+    assert load(copy).image_size == (64, 64)
+
+
+def test_published_weights_that_do_not_fit_are_refused(
+    checkpoints: CheckpointFolders, hub_cache: HubCache
+) -> None:
+    repository = "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K"
+    hub_cache.add(repository, WEIGHTS, checkpoints.folder("tiny") / WEIGHTS)
+    with pytest.raises(WeightsMismatchError, match="ViT-B-32-256.*pull it again") as caught:
+        load("fast")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_weights_are_noticed_without_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from clipcls.devices import DeviceChoice; from clipcls.options import *;"
+        "from clipcls.encoder import load_encoder; from clipcls.models import resolve_model\n"
+        "try: load_encoder(resolve_model('fast'), DeviceChoice('cpu', Precision.FP32, 1, 1, ''))\n"
+        "except Exception as error: print(type(error).__name__, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["ModelDownloadError", "False"]
 
 
 @pytest.mark.parametrize(

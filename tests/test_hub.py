@@ -103,6 +103,19 @@ def test_download_goes_on_to_the_next_name(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked == [(FAST_REPOSITORY, name) for name in names]
 
 
+@pytest.mark.usefixtures("online")
+def test_a_hub_model_comes_with_its_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def download(repository: str, name: str) -> str:
+        asked.append((repository, name))
+        return f"/there/{name}"
+
+    let_download(monkeypatch, download)
+    assert pull(resolve_model("hf-hub:owner/name")).name == "open_clip_model.safetensors"
+    assert asked == [("owner/name", CONFIG_NAME), ("owner/name", "open_clip_model.safetensors")]
+
+
 DISK_FULL = OSError(errno.ENOSPC, "No space left on device")
 TROUBLES: list[tuple[Exception, str]] = [
     (errors.LocalEntryNotFoundError("connection lost"), "cannot be reached"),

@@ -54,7 +54,7 @@ def job(folder: Path, to: Path | None = None, **changes: Any) -> Job:
         "inputs": (str(folder),),
         "labels": LABELS,
         "templates": ("a photo of a <>",),
-        "model": "fake",
+        "model": "ViT-B-32:openai",
         "runtime": RuntimeOptions(device="cpu", batch_size=2, workers=2),
         "output": OutputOptions(to),
     }

@@ -68,9 +68,9 @@ class Classifier:
         self.prompts = build_prompts(make_labels(labels), _templates(templates))
         self._decode = decode or DecodeOptions()
         scoring = scoring or ScoringOptions()
-        self.device = choose_device(runtime or RuntimeOptions())
         if model is None or isinstance(model, str):
             model = resolve_model(model or default_model())
+        self.device = choose_device(runtime or RuntimeOptions())
         self.encoder: Encoder = (
             load_encoder(model, self.device) if isinstance(model, ModelSpec) else model
         )

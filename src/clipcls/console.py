@@ -80,7 +80,7 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
 
     def loading(self, spec: ModelSpec, device: DeviceChoice) -> None:
         """Say what runs where."""
-        self._say(f"Model {spec.name} on {device.device}, {device.precision} ({device.reason})")
+        self._say(f"Model {spec.name} on {device.device}, {device.precision}: {device.reason}")
 
     def started(self, prompts: PromptSet, total: int | None, resumed: int) -> None:
         """Say what is asked and start the progress bar."""

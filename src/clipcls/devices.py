@@ -44,10 +44,10 @@ def choose_device(options: RuntimeOptions) -> DeviceChoice:
     present = _devices_present()
     if options.device == "auto":
         device = next(iter(present))
-        reason = f"the best of this machine's devices ({present[device]})"
+        reason = present[device] + ("; no GPU that torch can use" if device == "cpu" else "")
     else:
         device = _requested(options.device, present)
-        reason = f"asked for ({present[device.partition(':')[0]]})"
+        reason = f"{present[device.partition(':')[0]]}, as asked"
     kind = device.partition(":")[0]
     precision, why = _choose_precision(options.precision, kind)
     return DeviceChoice(

@@ -36,7 +36,7 @@ _LONGEST_PATH_BYTES = 1 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _has_wildcard = re.compile(r"[*?[]").search
-_is_url = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE).match
+_is_url = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE).match
 _natural = natsort_keygen()
 _separators = "[" + re.escape(os.sep + (os.altsep or "")) + "]"
 _double_star = re.compile(rf"(?:^|(?<={_separators}))\*\*(?:{_separators}+|$)")
@@ -46,9 +46,9 @@ class Discovery:
     """Finds the pictures that the user's inputs stand for; can be iterated once.
 
     An input is a file, a folder, a glob pattern (where no such file exists), `@list.txt` (a file of
-    paths) or `-` (paths on standard input). Paths come out as they were given. A file named
-    explicitly is always yielded, even when it is missing from a list's folder or is no picture: it
-    becomes a failure with a reason later. Files found inside folders must look like pictures.
+    paths) or `-` (paths on standard input). Paths come out as they were given. What is named, in a
+    list too, is always yielded; if it is missing or no picture, it becomes a failure with a reason
+    later. Files found inside folders must look like pictures.
 
     Args:
         inputs: What the user named, in order.
@@ -186,7 +186,7 @@ class Discovery:
 
     def _below(self, top: str) -> Iterator[_Found]:
         """Walk a folder depth first, with a stack of its own: paths can be deep."""
-        levels = [self._level(top, is_link=False, above=[])]
+        levels = [self._level(top, place=os.path.realpath(top))]
         while levels:
             level = levels[-1]
             entry = next(level.entries, None)
@@ -196,8 +196,8 @@ class Discovery:
                 self.skipped[HIDDEN] += 1
             elif _is_folder(entry):
                 if self._options.recursive:
-                    is_link = entry.is_symlink()
-                    levels.append(self._level(entry.path, is_link=is_link, above=levels))
+                    place = os.path.join(level.real, entry.name)
+                    levels.append(self._level(entry.path, place=place))
                 else:
                     self._unsearched += 1
             elif self._is_image(entry.path):
@@ -206,14 +206,17 @@ class Discovery:
             else:
                 self.skipped[NOT_AN_IMAGE] += 1
 
-    def _level(self, path: str, *, is_link: bool, above: Sequence[_Level]) -> _Level:
-        """List a folder, unless that would go in circles.
+    def _level(self, path: str, *, place: str) -> _Level:
+        """List a folder, unless it is a link to one that was walked already.
 
-        A link to a folder that was walked already is not followed again: folders full of links to
-        each other would otherwise be walked once per combination.
+        So loops end, and folders full of links to each other are not walked once per combination.
+
+        Args:
+            path: The folder.
+            place: Its real path if it is no link.
         """
         real = os.path.realpath(path)
-        if any(level.real == real for level in above) or (is_link and real in self._walked):
+        if real != place and real in self._walked:
             self.skipped[DUPLICATE] += 1
             return _Level(real, iter(()))
         self._walked.add(real)

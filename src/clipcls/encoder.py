@@ -210,7 +210,7 @@ def _transformers_tokenizer(open_clip: Any, plan: _Plan) -> Any:
     name = plan.text["hf_tokenizer_name"]
     if plan.spec.kind == "folder" and plan.spec.path is not None:
         # As open_clip does: a folder carries its tokenizer along.
-        return _build_tokenizer(open_clip, plan, str(plan.spec.path), local=True) or _no_files(plan)
+        return _folder_tokenizer(open_clip, plan, plan.spec.path)
     found = _build_tokenizer(open_clip, plan, name, local=True)
     if found is None:
         require_hub(plan.spec)
@@ -220,11 +220,16 @@ def _transformers_tokenizer(open_clip: Any, plan: _Plan) -> Any:
     return found
 
 
-def _no_files(plan: _Plan) -> Any:
-    raise ModelError(
-        f"the folder {plan.spec.path} lacks the files of its tokenizer (tokenizer.json,"
-        f" tokenizer_config.json): copy those of {plan.text['hf_tokenizer_name']} into it"
-    )
+def _folder_tokenizer(open_clip: Any, plan: _Plan, folder: Path) -> Any:
+    found = None
+    if any(folder.glob("tokenizer*")):
+        found = _build_tokenizer(open_clip, plan, str(folder), local=True)
+    if found is None:
+        raise ModelError(
+            f"the folder {folder} lacks the files of its tokenizer (tokenizer.json,"
+            f" tokenizer_config.json): copy those of {plan.text['hf_tokenizer_name']} into it"
+        )
+    return found
 
 
 def _require_transformers(spec: ModelSpec) -> None:
@@ -264,8 +269,9 @@ def load_encoder(spec: ModelSpec, device: DeviceChoice) -> OpenClipEncoder:
         MissingExtraError: The model needs transformers, which is not installed.
         DeviceError: The device has no room for the model.
     """
-    plan = _make_plan(spec)
+    # First, because it is what fails most often and needs no torch to do so.
     checkpoint = pull(spec)
+    plan = _make_plan(spec)
     tokenizer = _tokenizer_of(plan)
     with _out_of_memory(f"{device.device} has no room for {spec.name}"), quiet_open_clip():
         model = _build(plan, device)
@@ -316,7 +322,7 @@ def _build(plan: _Plan, device: DeviceChoice) -> Any:
 
 def _load(plan: _Plan, model: Any, checkpoint: Path) -> None:
     open_clip = import_open_clip()
-    if plan.spec.kind in ("folder", "file"):
+    if plan.spec.kind != "pretrained":
         fit(model, read_weights(checkpoint), checkpoint)
         return
     # Published weights are open_clip's own business, old layouts and all.

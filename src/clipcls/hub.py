@@ -90,9 +90,13 @@ def weights_location(spec: ModelSpec) -> Path | None:
 def pull(spec: ModelSpec) -> Path:
     """Return the weight file, downloaded with a progress bar on stderr if it is not here yet.
 
+    A hub model's configuration comes along, so that the model can be used offline.
+
     Raises:
         ModelDownloadError: It is not here and cannot be had.
     """
+    if spec.kind == "hub":
+        pull_config(spec)
     found = weights_location(spec)
     return found or _download(spec, *_remote(spec))
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ def _entry(tokens: Sequence[_Token], where: str) -> _Entry:
         name = _text(tokens)
         if ("|", False) in tokens:
             raise LabelError(
-                f"{where}: '{name}' has several wordings and no name: write name={name},"
+                f"{where}: {name!r} has several wordings and no name: write name={name},"
                 r" or \| for a bar in the name"
             )
         return _Entry(name, (default_wording(name),), where)
@@ -296,7 +297,7 @@ def _merge_rows(rows: Iterable[tuple[str, str, str]]) -> Iterator[_Entry]:
         wording = prompt or default_wording(name)
         if wording in earlier and name:
             raise LabelError(
-                f"{where}: the label '{name}' repeats {earlier[wording]}: remove one of the lines"
+                f"{where}: the label {name!r} repeats {earlier[wording]}: remove one of the lines"
                 " or give them different prompts"
             )
         earlier[wording] = where
@@ -310,7 +311,7 @@ def _read_json(path: Path) -> Iterator[_Entry]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise LabelError(f"{path}: the label '{name}' is there twice: remove one of them")
+                raise LabelError(f"{path}: the label {name!r} is there twice: remove one of them")
             seen.add(name)
         return dict(pairs)
 
@@ -375,7 +376,7 @@ def _named_entry(name: object, wordings: object, where: str) -> _Entry:
     texts = (wordings,) if isinstance(wordings, str) else wordings
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
         raise LabelError(
-            f"{where}: the wording of '{name}' is a text or a list of texts, not {wordings!r}"
+            f"{where}: the wording of {name!r} is a text or a list of texts, not {wordings!r}"
         )
     return _Entry(name, tuple(texts), where)
 
@@ -411,9 +412,10 @@ def collect_labels(
 
 def _check_not_a_file(text: str) -> None:
     """Catch `--labels names.txt`, which would otherwise be one label of that name."""
-    if text.lower().endswith(tuple(_READERS)) and Path(text).is_file():
+    # os.path, because Path.is_file fails for a text too long to be a name.
+    if text.lower().endswith(tuple(_READERS)) and os.path.isfile(text):
         raise LabelError(
-            f"--labels: '{text}' is a file: read it with --labels-file, or use --label for a label"
+            f"--labels: {text!r} is a file: read it with --labels-file, or use --label for a label"
             " of that name"
         )
 
@@ -438,7 +440,7 @@ def _checked(entries: Sequence[_Entry]) -> tuple[Label, ...]:
         earlier = seen.setdefault(_key(entry.name), entry)
         if earlier is not entry:
             raise LabelError(
-                f"{entry.where}: the label '{entry.name}' is already there ({earlier.where}):"
+                f"{entry.where}: the label {entry.name!r} is already there ({earlier.where}):"
                 " remove one of them"
             )
     for entry in entries:
@@ -456,7 +458,7 @@ def _check_entry(entry: _Entry) -> None:
         raise LabelError(f"{entry.where}: the label is empty: give it a name or remove it")
     if not entry.wordings or not all(text.strip() for text in entry.wordings):
         raise LabelError(
-            f"{entry.where}: the label '{entry.name}' has an empty wording: write it, or leave it"
+            f"{entry.where}: the label {entry.name!r} has an empty wording: write it, or leave it"
             " out for the default"
         )
     for text in (entry.name, *entry.wordings):
@@ -467,7 +469,7 @@ def _check_entry(entry: _Entry) -> None:
             )
     if entry.name in RESERVED:
         raise LabelError(
-            f"{entry.where}: '{entry.name}' is a fixed column of the output (with"
+            f"{entry.where}: {entry.name!r} is a fixed column of the output (with"
             f" {', '.join(name for name in RESERVED if name != entry.name)}): call the label"
             f" otherwise and keep its text, such as {entry.name}-class={entry.wordings[0]}"
         )
@@ -477,6 +479,6 @@ def _check_raw_columns(entry: _Entry, names: Mapping[str, _Entry]) -> None:
     for prefix in RAW_PREFIXES:
         if entry.name.startswith(prefix) and _key(entry.name[len(prefix) :]) in names:
             raise LabelError(
-                f"{entry.where}: '{entry.name}' is the raw column of the label"
-                f" '{entry.name[len(prefix) :]}': call the label otherwise"
+                f"{entry.where}: {entry.name!r} is the raw column of the label"
+                f" {entry.name[len(prefix) :]!r}: call the label otherwise"
             )

@@ -287,7 +287,8 @@ def _unknown(word: str) -> str:
 
 def _near_architectures(word: str) -> list[str]:
     """Return up to three names that resemble the word."""
-    known = {name.lower(): name for name in [*PRESETS, *OPENAI_SPELLINGS, *architectures()]}
+    usable = [name for name, found in architectures().items() if found.tags]
+    known = {name.lower(): name for name in [*PRESETS, *usable]}
     text = word.partition(":")[0].lower()
     if text in known:
         return [known[text]]

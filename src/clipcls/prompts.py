@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def parse_template(text: str, where: str = "--template") -> str:
     template = text.strip().replace("{}", SLOT)
     if SLOT not in template:
         raise TemplateError(
-            f"{where}: the template '{template}' has no slot: write {SLOT} or {{}} where the"
+            f"{where}: the template {template!r} has no slot: write {SLOT} or {{}} where the"
             f" label goes, such as 'a photo of a {SLOT}'"
         )
     if not is_writable(template):
@@ -116,13 +117,16 @@ def load_templates(name: str) -> tuple[str, ...]:
     packaged = _packaged_sets()
     if name in packaged:
         return _file_templates(packaged[name])
+    if _has_slot(name):
+        raise TemplateError(f"--templates: {name!r} is a template: give it with --template")
     path = Path(name)
-    if path.is_file() or path.suffix or len(path.parts) > 1:
+    # os.path, because Path.is_file fails for a name too long to exist.
+    if os.path.isfile(name) or path.suffix or path.name != name:
         return _file_templates(path)
     near = difflib.get_close_matches(name, set_names(), n=2)
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     raise TemplateError(
-        f"--templates: there is no set '{name}'{hint}; allowed are {', '.join(set_names())}"
+        f"--templates: there is no set {name!r}{hint}; allowed are {', '.join(set_names())}"
         " or the path of a .txt file"
     )
 
@@ -142,8 +146,9 @@ def make_templates(templates: str | Path | Sequence[str] | None) -> tuple[str, .
     if isinstance(templates, Path):
         return _file_templates(templates)
     if isinstance(templates, str):
-        has_slot = SLOT in templates or "{}" in templates
-        return (parse_template(templates, "templates"),) if has_slot else load_templates(templates)
+        if _has_slot(templates):
+            return (parse_template(templates, "templates"),)
+        return load_templates(templates)
     return _numbered(templates, "templates, template")
 
 
@@ -164,6 +169,10 @@ def collect_templates(*, single: Sequence[str] = (), named: str | None = None) -
         return load_templates(named or DEFAULT_SET)
     own = tuple(parse_template(text) for text in single)
     return own + load_templates(named) if named else own
+
+
+def _has_slot(text: str) -> bool:
+    return SLOT in text or "{}" in text
 
 
 def _numbered(texts: Iterable[str], what: str) -> tuple[str, ...]:
@@ -285,6 +294,6 @@ def _check_distinct(names: Sequence[str], prompts: Sequence[tuple[str, ...]]) ->
         owner = owners.setdefault(frozenset(texts), name)
         if owner != name:
             raise LabelError(
-                f"the labels '{owner}' and '{name}' have the same prompts ('{texts[0]}'), so no"
+                f"the labels {owner!r} and {name!r} have the same prompts ({texts[0]!r}), so no"
                 f" model can tell them apart: give one its own text ({name}=...) or remove it"
             )

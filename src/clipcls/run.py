@@ -107,7 +107,7 @@ def run(
     Args:
         job: What to do.
         observer: Told about the progress.
-        encoder: Used in place of the job's model.
+        encoder: Used in place of what the job's model names.
         stdout: Where rows go when the job names no file; standard output by default.
         stdin: Where the input `-` reads from; standard input by default.
         should_stop: Asked after each batch; True ends the run with a resumable file.
@@ -120,11 +120,12 @@ def run(
     _check_labels(job)
     output = job.output
     columns = Columns(prompts.labels, output.top_k, output.logits, output.similarities)
+    spec = resolve_model(job.model, job.architecture)
     inputs = _Inputs(job, stdin)
     settings = _settings(job, prompts)
     with open_sink(output, columns, settings, stdout or sys.stdout.buffer) as sink:
         device = choose_device(job.runtime)
-        loaded = encoder or _load(job, device, observer)
+        loaded = encoder or _load(spec, device, observer)
         for message in advice(prompts, loaded, job.scoring):
             observer.warned(message)
         scorer = make_scorer(prompts, loaded, job.scoring)
@@ -152,8 +153,7 @@ def run(
         return report
 
 
-def _load(job: Job, device: DeviceChoice, observer: Observer) -> Encoder:
-    spec = resolve_model(job.model, job.architecture)
+def _load(spec: ModelSpec, device: DeviceChoice, observer: Observer) -> Encoder:
     for note in spec.notes:
         observer.warned(note)
     observer.loading(spec, device)

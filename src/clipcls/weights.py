@@ -48,11 +48,12 @@ def _raw_weights(path: Path) -> Any:
 
     if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
-    if is_torchscript(path):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if is_torchscript(path):
+            archive = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+            return archive.state_dict()
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -103,16 +104,25 @@ def fit(model: Any, state: dict[str, Any], path: Path) -> None:
     if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)
     expected = model.state_dict()
-    state = _settle_scalars(state, expected)
+    computed = {name for name, _ in model.named_buffers()} - expected.keys()
+    state = _settle(state, expected, computed)
     trouble = _differences(state, expected)
     if trouble:
         raise WeightsMismatchError(f"{path} does not fit: {trouble}{_likely(state)}")
     model.load_state_dict(state, strict=True)
 
 
-def _settle_scalars(state: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop what describes a model rather than being of it; allow scalars as 0-d and 1-d alike."""
-    dropped = {"input_resolution", "context_length", "vocab_size"}
+def _settle(
+    state: Mapping[str, Any], expected: Mapping[str, Any], computed: set[str]
+) -> dict[str, Any]:
+    """Drop what is no weight of the model; allow scalars as 0-d and 1-d alike.
+
+    Args:
+        state: The file's tensors.
+        expected: The model's own.
+        computed: Buffers that the model makes itself, such as masks; old archives hold them.
+    """
+    dropped = {"input_resolution", "context_length", "vocab_size", *computed}
     dropped.add("text.transformer.embeddings.position_ids")
     settled = {k: v for k, v in state.items() if k in expected or k not in dropped}
     for name in ("logit_scale", "logit_bias"):

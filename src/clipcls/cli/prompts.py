@@ -43,10 +43,14 @@ def list_template_sets(ctx: typer.Context) -> None:
     from clipcls.prompts import list_sets
 
     rows = [(found.name, len(found.templates), found.description) for found in list_sets()]
-    row = "{:10} {:>9}  {}" if sys.stdout.isatty() else "{}\t{}\t{}"
+    row = "{:10} {:>9}  {}" if _on_terminal() else "{}\t{}\t{}"
     typer.echo(row.format("name", "templates", "description"))
     for cells in rows:
         typer.echo(row.format(*cells))
+
+
+def _on_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 @app.command(epilog=_SHOW_EPILOG)
