@@ -442,3 +442,16 @@ def test_named_pipes_are_named_without_being_opened(tree: Tree) -> None:
     os.mkfifo("d/b.jpg")
     assert stat.S_ISFIFO(os.stat("d/b.jpg").st_mode)
     assert paths(discover(["d", "d/b.jpg"])) == ["d/a.jpg", "d/b.jpg"]
+
+
+def test_links_that_lead_to_the_same_nothing_are_two_missing_pictures(tree: Tree) -> None:
+    tree("d/c.jpg")
+    os.symlink("/nonexistent", "d/a.jpg")
+    os.symlink("/nonexistent", "d/b.jpg")
+    os.symlink("e.jpg", "d/f.jpg")
+    os.symlink("f.jpg", "d/e.jpg")
+    found = discover(["d"])
+    assert [os.path.basename(path) for path in paths(found)] == [
+        "a.jpg", "b.jpg", "c.jpg", "e.jpg", "f.jpg",
+    ]  # fmt: skip
+    assert found.skipped == Counter()

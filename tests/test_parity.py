@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from clipcls import Classifier, Prediction, RuntimeOptions, ScoringOptions
 from clipcls.devices import DeviceChoice
 from clipcls.encoder import Encoder, load_encoder
 from clipcls.models import resolve_model
@@ -100,3 +101,33 @@ def test_probabilities_equal_a_plain_script(checkpoints: CheckpointFolders, name
             np.testing.assert_allclose(
                 probabilities(logits), probabilities(expected), rtol=0, atol=1e-5
             )
+
+
+@pytest.mark.parametrize("name", ["tiny", "siglip-style", pytest.param("ViT-B-32", marks=slow)])
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_the_whole_way_from_files_equals_a_plain_script(
+    checkpoints: CheckpointFolders, tmp_path: Path, name: str
+) -> None:
+    """Files, decode threads, batches, class matrix and scoring: whatever their sizes."""
+    folder = checkpoints.folder(name)
+    images = pictures()
+    for i, image in enumerate(images):
+        image.save(tmp_path / f"{i}.png")
+    labels = ["cat", "a dog on a sofa", "rocket"]
+    prompts = [f"a photo of a {label}" for label in labels[:1] + labels[2:]]
+    prompts.insert(1, "a photo of a dog on a sofa")
+    logits = plain_script(folder, images, prompts)
+    for batch_size, workers, multi_label in [(1, 1, False), (4, 2, True), (32, 4, False)]:
+        classifier = Classifier(
+            labels,
+            model=str(folder),
+            runtime=RuntimeOptions("cpu", Precision.FP32, batch_size, workers),
+            scoring=ScoringOptions(multi_label=multi_label),
+        )
+        expected = torch.sigmoid(logits) if multi_label else logits.softmax(dim=-1)
+        records = list(classifier.classify(tmp_path))
+        assert [Path(record.path).stem for record in records] == [str(i) for i in range(7)]
+        for record, row in zip(records, expected, strict=True):
+            assert isinstance(record, Prediction)
+            np.testing.assert_allclose(record.probabilities, row, rtol=0, atol=1e-5)
+            np.testing.assert_allclose(record.logits, logits[record.index], rtol=0, atol=1e-3)

@@ -15,7 +15,7 @@ from clipcls.labels import Label, make_labels
 from clipcls.models import ModelSpec, default_model, resolve_model
 from clipcls.options import DecodeOptions, DiscoveryOptions, RuntimeOptions, ScoringOptions
 from clipcls.pipeline import classify_refs
-from clipcls.prompts import DEFAULT_SET, PromptSet, build_prompts, load_templates, parse_template
+from clipcls.prompts import DEFAULT_SET, PromptSet, build_prompts, make_templates
 from clipcls.records import ImageRef, Prediction, Record
 from clipcls.scoring import Scorer, class_matrix
 
@@ -65,7 +65,7 @@ class Classifier:
         decode: DecodeOptions | None = None,
         runtime: RuntimeOptions | None = None,
     ) -> None:
-        self.prompts = build_prompts(make_labels(labels), _templates(templates))
+        self.prompts = build_prompts(make_labels(labels), make_templates(templates))
         self._decode = decode or DecodeOptions()
         scoring = scoring or ScoringOptions()
         if model is None or isinstance(model, str):
@@ -155,12 +155,6 @@ def advice(prompts: PromptSet, encoder: Encoder, scoring: ScoringOptions) -> lis
             " ignores the rest; shorten the wording or the template"
         )
     return messages
-
-
-def _templates(templates: str | Sequence[str]) -> tuple[str, ...]:
-    if isinstance(templates, str):
-        return load_templates(templates)
-    return tuple(parse_template(text, "templates") for text in templates)
 
 
 def _refs(paths: Path | Iterable[Path]) -> Iterator[ImageRef]:

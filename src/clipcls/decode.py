@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import math
 import os
 import re
 import stat
@@ -165,7 +166,7 @@ def lift_pillow_limit(max_megapixels: float | None = None) -> None:
     Args:
         max_megapixels: The new limit in millions of pixels; None removes it.
     """
-    if max_megapixels is None:
+    if max_megapixels is None or math.isinf(max_megapixels):
         Image.MAX_IMAGE_PIXELS = None
     elif Image.MAX_IMAGE_PIXELS is not None:
         # Pillow refuses above twice this value and only warns before.

@@ -182,7 +182,7 @@ class Discovery:
         if os.path.isdir(path):
             yield from self._below(path)
         else:
-            yield _Found(path, os.path.realpath(path))
+            yield _Found(path, _identity(path))
 
     def _below(self, top: str) -> Iterator[_Found]:
         """Walk a folder depth first, with a stack of its own: paths can be deep."""
@@ -202,7 +202,7 @@ class Discovery:
                     self._unsearched += 1
             elif self._is_image(entry.path):
                 real = os.path.join(level.real, entry.name)
-                yield _Found(entry.path, os.path.realpath(real) if entry.is_symlink() else real)
+                yield _Found(entry.path, _identity(real) if entry.is_symlink() else real)
             else:
                 self.skipped[NOT_AN_IMAGE] += 1
 
@@ -339,6 +339,15 @@ def _records(stream: BinaryIO, separator: bytes, name: str) -> Iterator[bytes]:
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}") from error
     yield rest
+
+
+def _identity(path: str) -> str:
+    """Return the real path, which is equal for all names of a file.
+
+    Links that lead to nothing are told apart by their own names: each is a picture that is missing.
+    """
+    real = os.path.realpath(path)
+    return real if os.path.exists(real) else os.path.abspath(path)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -129,7 +129,7 @@ def _execute(job: Job, observer: TerminalObserver) -> int:
         received.append(number)
 
     # This process is ours, so --max-megapixels may go beyond the limit that Pillow has of its own.
-    lift_pillow_limit()
+    lift_pillow_limit(job.decode.max_megapixels)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     if _shows_one_picture(job):

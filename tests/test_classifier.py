@@ -1,0 +1,111 @@
+"""The front door from Python."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipcls import Classifier, DecodeOptions, Failure, Prediction, RuntimeOptions, ScoringOptions
+from clipcls.errors import DecodeError, LabelError, TemplateError, UnknownModelError
+from clipcls.testing import FakeEncoder, colour_image, save_colours
+
+RUNTIME = RuntimeOptions(device="cpu", batch_size=2, workers=2)
+
+
+def classifier(labels: object = ("red", "green", "blue"), **options: object) -> Classifier:
+    options.setdefault("model", FakeEncoder())
+    options.setdefault("runtime", RUNTIME)
+    return Classifier(labels, **options)  # type: ignore[arg-type]
+
+
+def test_a_path_bytes_and_a_picture_give_the_same_prediction(tmp_path: Path) -> None:
+    path = save_colours(tmp_path, ["blue"])[0]
+    model = classifier()
+    by_path, by_text = model(path), model(str(path))
+    by_bytes, by_image = model(path.read_bytes()), model(colour_image("blue"))
+    assert by_path.prediction == "blue"
+    assert (by_path.path, by_text.path, by_image.path) == (str(path), str(path), "")
+    for other in (by_text, by_bytes, by_image):
+        np.testing.assert_array_equal(other.probabilities, by_path.probabilities)
+    assert by_path.ranking(1) == [("blue", by_path.probability)]
+    assert [label for label, _ in by_path.ranking()][0] == "blue"
+
+
+def test_classify_takes_files_and_folders_in_order_and_keeps_failures(colours: Path) -> None:
+    paths = [colours / "2-blue.png", colours / "none.png", colours]
+    records = list(classifier().classify(paths))
+    assert [record.index for record in records] == list(range(9))
+    assert isinstance(records[0], Prediction)
+    assert records[0].prediction == "blue"
+    assert records[1] == Failure(1, str(colours / "none.png"), "file not found")
+    assert [Path(r.path).name[0] for r in records[2:]] == list("0123456")
+
+
+def test_a_single_path_is_not_taken_apart_into_letters(colours: Path) -> None:
+    assert len(list(classifier().classify(str(colours / "0-red.png")))) == 1
+    assert len(list(classifier().classify(colours))) == 7
+
+
+def test_classify_is_lazy(colours: Path) -> None:
+    encoder = FakeEncoder()
+    records = classifier(model=encoder).classify(colours)
+    assert encoder.batch_sizes == []
+    next(records)
+    assert encoder.batch_sizes == [2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ("red,dark blue", ("red", "dark blue")),
+        (["red", "blue"], ("red", "blue")),
+        ({"warm": "red", "cold": ["blue", "green"]}, ("warm", "cold")),
+    ],
+)
+def test_labels_come_as_text_list_or_mapping(labels: object, expected: tuple[str, ...]) -> None:
+    model = classifier(labels)
+    assert model.labels == expected
+    assert model(colour_image("red")).prediction == expected[0]
+
+
+def test_a_string_is_one_label_and_not_its_letters() -> None:
+    with pytest.warns(UserWarning, match="'cat' is the only label"):
+        assert classifier("cat").labels == ("cat",)
+
+
+def test_templates_come_as_set_or_texts() -> None:
+    assert classifier(templates="plain").prompts.prompts[0] == ("red",)
+    model = classifier(templates=["a {} wall", "<>"])
+    assert model.prompts.prompts[0] == ("a red wall", "red")
+    with pytest.raises(TemplateError):
+        classifier(templates=["no slot"])
+
+
+def test_options_reach_the_scores() -> None:
+    strict = classifier(scoring=ScoringOptions(threshold=1.0))
+    assert strict(colour_image("yellow")).prediction == "unknown"
+    small = classifier(decode=DecodeOptions(max_megapixels=0.0001))
+    with pytest.raises(DecodeError, match="megapixels"):
+        small(colour_image("red"))
+
+
+def test_wrong_arguments_are_named_before_a_model_is_loaded() -> None:
+    with pytest.raises(LabelError):
+        classifier([])
+    with pytest.raises(UnknownModelError, match="ViT-B-32"):
+        classifier(model="ViT-B-23")
+
+
+def test_a_picture_that_cannot_be_decoded_is_an_error() -> None:
+    with pytest.raises(DecodeError):
+        classifier()(b"not a picture")
+
+
+def test_nothing_is_printed(colours: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    list(classifier().classify(colours))
+    with pytest.raises(DecodeError):
+        classifier()(io.BytesIO().getvalue())
+    assert capfd.readouterr() == ("", "")
