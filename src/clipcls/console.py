@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from enum import IntEnum
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -20,8 +21,6 @@ from rich.progress import (
     ProgressColumn,
     SpinnerColumn,
     Task,
-    TextColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -46,25 +45,39 @@ class Verbosity(IntEnum):
     VERBOSE = 2
 
 
-class _RateColumn(ProgressColumn):
-    """Pictures per second."""
+class _PaceColumn(ProgressColumn):
+    """Pictures per second since the start, and the time left at that pace.
+
+    rich's own columns measure between updates; ours come in bursts, a batch at a time.
+    """
 
     def render(self, task: Task) -> Text:
-        """Return the rate, or a dash before there is one."""
-        rate = task.finished_speed or task.speed
-        return Text(f"{rate:.1f} img/s" if rate else "- img/s", style="progress.data.speed")
+        """Return the pace, or nothing before there is one."""
+        done = task.completed - task.fields["before"]
+        if not done or not task.elapsed:
+            return Text("")
+        rate = done / task.elapsed
+        if task.total is None:
+            return Text(f"{rate:.1f} img/s")
+        left = timedelta(seconds=round((task.total - task.completed) / rate))
+        return Text(f"{rate:.1f} img/s, {left} left")
 
 
 class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
     """Shows a run on stderr.
+
+    Args:
+        verbosity: How much is said.
+        summary: Whether a table of the predictions ends the run.
 
     Attributes:
         scoring: Whether rows are being made, so that an interrupt can end the batch first.
         last: The latest record.
     """
 
-    def __init__(self, verbosity: Verbosity = Verbosity.NORMAL) -> None:
+    def __init__(self, verbosity: Verbosity = Verbosity.NORMAL, *, summary: bool = True) -> None:
         self._verbosity = verbosity
+        self._summary = summary
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
         self.scoring = False
@@ -113,7 +126,7 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
         """Show the summary."""
         self._stop_progress()
         self.scoring = False
-        if self._verbosity is Verbosity.QUIET:
+        if self._verbosity is Verbosity.QUIET or not self._summary:
             return
         self._table(report.counts, "prediction", report)
         if report.failed:
@@ -153,12 +166,15 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
     def _start_progress(self, total: int | None, resumed: int) -> None:
         if self._verbosity is Verbosity.QUIET or not self._console.is_terminal:
             return
-        columns: list[ProgressColumn] = [SpinnerColumn(), MofNCompleteColumn(), _RateColumn()]
-        if total is not None:
-            columns[1:1] = [BarColumn(bar_width=None)]
-            columns += [TimeRemainingColumn(), TextColumn("left")]
-        self._progress = Progress(*columns, console=self._console, transient=True)
-        self._progress.add_task("scoring", total=total, completed=resumed)
+        self._progress = Progress(
+            SpinnerColumn(),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _PaceColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._progress.add_task("scoring", total=total, completed=resumed, before=resumed)
         self._progress.start()
 
     def _stop_progress(self) -> None:

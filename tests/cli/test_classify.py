@@ -115,7 +115,12 @@ def test_one_picture_on_a_terminal_is_shown_as_bars(
     assert shown.splitlines()[0].endswith("2-blue.png: blue")
     assert "█" in shown
     assert "path,prediction" in invoke("classify", path, *RGB, "--format", "csv").stdout
+    assert "path,prediction" in invoke("classify", path, *RGB, "-o", "-").stdout
     assert "path,prediction" in invoke("classify", colours, *RGB).stdout
+    (colours / "zero.png").write_bytes(b"")
+    broken = invoke("classify", colours / "zero.png", *RGB)
+    assert (broken.exit_code, broken.stdout) == (3, "")
+    assert "zero.png: empty file" in broken.stderr
 
 
 def test_names_cannot_style_or_move_the_terminal(invoke: Invoke, tmp_path: Path) -> None:

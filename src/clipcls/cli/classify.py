@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -112,11 +112,12 @@ def classify(
         output=options,
     )
     verbosity = Verbosity.QUIET if quiet else Verbosity.VERBOSE if verbose else Verbosity.NORMAL
-    with TerminalObserver(verbosity) as observer:
-        raise typer.Exit(_execute(job, observer))
+    one = output is None and _shows_one_picture(job)
+    with TerminalObserver(verbosity, summary=not one) as observer:
+        raise typer.Exit(_show(job, observer) if one else _execute(job, observer))
 
 
-def _execute(job: Job, observer: TerminalObserver) -> int:
+def _execute(job: Job, observer: TerminalObserver, stdout: BinaryIO | None = None) -> int:
     """Run the job; an interrupt ends the current batch first, a second one ends at once."""
     from clipcls.decode import lift_pillow_limit
     from clipcls.run import run
@@ -132,9 +133,7 @@ def _execute(job: Job, observer: TerminalObserver) -> int:
     lift_pillow_limit(job.decode.max_megapixels)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    if _shows_one_picture(job):
-        return _show(job, observer)
-    report = run(job, observer=observer, should_stop=lambda: bool(received))
+    report = run(job, observer=observer, stdout=stdout, should_stop=lambda: bool(received))
     if report.interrupted and job.output.path is not None:
         observer.say("The rows so far are kept: add --resume to continue")
     return 128 + received[0] if report.interrupted else report.exit_code
@@ -158,10 +157,11 @@ def _show(job: Job, observer: TerminalObserver) -> int:
     from io import BytesIO
 
     from clipcls.console import show_picture
-    from clipcls.records import Prediction
-    from clipcls.run import run
+    from clipcls.records import Failure, Prediction
 
-    report = run(job, observer=observer, stdout=BytesIO())
+    exit_code = _execute(job, observer, stdout=BytesIO())
     if isinstance(observer.last, Prediction):
         show_picture(observer.last)
-    return report.exit_code
+    elif isinstance(observer.last, Failure):
+        observer.say(f"{observer.last.path}: {observer.last.reason}")
+    return exit_code
