@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from clipcls import Classifier, DecodeOptions, Failure, Prediction, RuntimeOptions, ScoringOptions
-from clipcls.errors import DecodeError, LabelError, TemplateError, UnknownModelError
+from clipcls.errors import DecodeError, LabelError, ModelError, TemplateError, UnknownModelError
 from clipcls.testing import FakeEncoder, colour_image, save_colours
 
 RUNTIME = RuntimeOptions(device="cpu", batch_size=2, workers=2)
@@ -37,11 +39,38 @@ def test_a_path_bytes_and_a_picture_give_the_same_prediction(tmp_path: Path) -> 
 def test_classify_takes_files_and_folders_in_order_and_keeps_failures(colours: Path) -> None:
     paths = [colours / "2-blue.png", colours / "none.png", colours]
     records = list(classifier().classify(paths))
-    assert [record.index for record in records] == list(range(9))
+    assert [record.index for record in records] == list(range(8))
     assert isinstance(records[0], Prediction)
     assert records[0].prediction == "blue"
     assert records[1] == Failure(1, str(colours / "none.png"), "file not found")
-    assert [Path(r.path).name[0] for r in records[2:]] == list("0123456")
+    # The picture that was named before is not scored again.
+    assert [Path(r.path).name[0] for r in records[2:]] == list("013456")
+
+
+def test_an_empty_folder_among_others_ends_nothing(colours: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert len(list(classifier().classify([tmp_path / "empty", colours]))) == 7
+    assert list(classifier().classify([])) == []
+
+
+def test_what_a_model_name_left_open_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipcls.classifier.load_encoder", lambda spec, device: FakeEncoder())
+    with pytest.warns(UserWarning, match="ViT-B-32"):
+        classifier(model="ViT-B-32")
+
+
+def test_a_threshold_and_a_label_called_unknown_do_not_mix() -> None:
+    with pytest.raises(LabelError, match="could not be told from a rejected picture"):
+        classifier(["red", "unknown"], scoring=ScoringOptions(threshold=0.5))
+
+
+def test_a_model_without_finite_numbers_is_an_error() -> None:
+    class Overflowing(FakeEncoder):
+        def encode_texts(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+            return super().encode_texts(prompts) * np.float32(np.nan)
+
+    with pytest.raises(ModelError, match="no finite numbers for the prompts"):
+        classifier(model=Overflowing())
 
 
 def test_a_single_path_is_not_taken_apart_into_letters(colours: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from clipcls.devices import choose_device, usable_cpus
+from clipcls.devices import choose_device, is_device_trouble, is_out_of_memory, usable_cpus
 from clipcls.errors import DeviceError, OptionError
 from clipcls.options import Precision, RuntimeOptions
 
@@ -97,6 +97,43 @@ def test_half_precision_on_a_cpu_is_done_and_called_slow() -> None:
     choice = choose_device(RuntimeOptions("cpu", Precision.FP16))
     assert choice.precision is Precision.FP16
     assert "far faster" in choice.reason
+
+
+OUT_OF_MEMORY: list[Exception] = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 8.0 GB, max allowed: 9.07 GB)."),
+    RuntimeError(
+        "Native API failed. Native API returns: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)"
+    ),
+    MemoryError(),
+]
+DEVICE_TROUBLE: list[Exception] = [
+    RuntimeError("CUDA error: no kernel image is available for execution on the device"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
+    RuntimeError("HIP error: invalid device function"),
+    NotImplementedError("The operator 'aten::x' is not currently implemented for the MPS device."),
+]
+NEITHER: list[Exception] = [
+    RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 5x4)"),
+    RuntimeError('Unexpected key(s) in state_dict: "our_memory", "hip.proj", "cuda_ur_x".'),
+    ValueError("CUDA error: out of memory"),
+]
+
+
+@pytest.mark.parametrize("error", [*OUT_OF_MEMORY, *DEVICE_TROUBLE, *NEITHER])
+def test_the_device_s_troubles_are_told_apart(error: Exception) -> None:
+    assert is_out_of_memory(error) is (error in OUT_OF_MEMORY)
+    assert is_device_trouble(error) is (error not in NEITHER)
+
+
+def test_torch_itself_says_that_memory_is_out_in_words_that_are_known() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+    assert is_out_of_memory(caught.value)
 
 
 def test_usable_cpus_respects_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:

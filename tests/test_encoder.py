@@ -14,6 +14,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -116,15 +117,49 @@ def test_pictures_are_prepared_alike_in_many_threads(tiny: OpenClipEncoder) -> N
     np.testing.assert_array_equal(together, alone)
 
 
-def test_a_thread_of_a_picture_is_a_failure_and_not_a_memory_bomb(tiny: OpenClipEncoder) -> None:
-    assert tiny.prepare(noise(300, 1)).shape == (3, 64, 64)
-    with pytest.raises(DecodeError, match="60000x1 pixels are too thin"):
-        tiny.prepare(noise(60_000, 1))
+THIN = "too long and thin to be resized"
 
 
-def test_a_squashing_model_takes_any_shape(checkpoints: CheckpointFolders) -> None:
-    pixels = load(checkpoints.folder("siglip-style")).prepare(noise(60_000, 1))
-    assert pixels.shape == (3, 224, 224)
+@pytest.mark.parametrize(
+    ("mode", "longest_that_works", "too_long"),
+    [("shortest", 12_207, 12_208), ("longest", 127, 128), ("squash", 60_000, 2_000_001)],
+)
+def test_a_thread_of_a_picture_is_a_failure_and_no_crash_and_no_memory_bomb(
+    copy: Path, mode: str, longest_that_works: int, too_long: int
+) -> None:
+    change_config(copy, "preprocess_cfg", resize_mode=mode)
+    encoder = load(copy)
+    for upright in (False, True):
+        size = (1, longest_that_works) if upright else (longest_that_works, 1)
+        assert encoder.prepare(Image.new("RGB", size)).shape == (3, 64, 64)
+        size = (1, too_long) if upright else (too_long, 1)
+        with pytest.raises(DecodeError, match=f"^{THIN}$"):
+            encoder.prepare(Image.new("RGB", size))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "not enough memory to resize it"),
+        (ValueError("height and width must be > 0"), "cannot be resized"),
+        (OSError("anything"), "cannot be resized"),
+    ],
+)
+def test_whatever_pillow_raises_over_a_picture_is_that_picture_s_failure(
+    tiny: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Image.Image, "resize", fail)
+    with pytest.raises(DecodeError, match=f"^{reason}$") as caught:
+        tiny.prepare(noise(90, 80))
+    assert caught.value.__cause__ is error
+
+
+def test_a_picture_without_pixels_is_a_failure(tiny: OpenClipEncoder) -> None:
+    with pytest.raises(DecodeError):
+        tiny.prepare(Image.new("RGB", (0, 5)))
 
 
 # --- embeddings ----------------------------------------------------------------------------------
@@ -241,6 +276,24 @@ def test_tokenizer_that_needs_transformers_names_the_extra(
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtraError, match=r"clipcls\[siglip\]"):
         load_tokenizer(resolve_model(str(copy)))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_fetching_a_tokenizer_draws_no_bars(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    word_tokenizer(copy)
+    change_config(copy, "text_cfg", hf_tokenizer_name="owner/elsewhere", context_length=77)
+    shown = []
+    build = open_clip.tokenizer.HFTokenizer
+
+    def watched(*arguments: object, **options: object) -> object:
+        shown.append(not are_progress_bars_disabled())
+        return build(*arguments, **options)
+
+    monkeypatch.setattr(open_clip.tokenizer, "HFTokenizer", watched)
+    load_tokenizer(resolve_model(str(copy)))
+    assert shown == [False]
+    assert not are_progress_bars_disabled()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -416,8 +469,9 @@ def test_openai_weights_run_with_quickgelu_however_they_are_named(
 class Greedy:
     """A model whose memory holds a limited number of pictures or prompts at once."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, error: Exception) -> None:
         self.capacity = capacity
+        self.error = error
         self.sizes: list[int] = []
         self.visual = self
         self.preprocess_cfg = {**named_config("tiny")["preprocess_cfg"], "size": 8}
@@ -426,20 +480,35 @@ class Greedy:
     def _embed(self, batch: torch.Tensor) -> torch.Tensor:
         self.sizes.append(len(batch))
         if len(batch) > self.capacity:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise self.error
         return batch.reshape(len(batch), -1)[:, :4].float() + 1.0
 
     encode_image = encode_text = _embed
 
 
-def greedy_encoder(capacity: int) -> tuple[OpenClipEncoder, Greedy]:
-    model = Greedy(capacity)
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory")
+
+
+def greedy_encoder(
+    capacity: int, error: Exception = OUT_OF_MEMORY
+) -> tuple[OpenClipEncoder, Greedy]:
+    model = Greedy(capacity, error)
     tokenizer = PromptTokenizer(open_clip.SimpleTokenizer(), 77)
     return OpenClipEncoder(model, tokenizer, on_cpu(), ("greedy", "0"), 4), model
 
 
-def test_out_of_memory_halves_the_batch_and_remembers() -> None:
-    encoder, model = greedy_encoder(capacity=3)
+@pytest.mark.parametrize(
+    "error",
+    [
+        OUT_OF_MEMORY,
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried"),
+        RuntimeError("MPS backend out of memory"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_halves_the_batch_and_remembers(error: Exception) -> None:
+    encoder, model = greedy_encoder(capacity=3, error=error)
     batch = np.random.default_rng(0).integers(0, 256, (11, 3, 8, 8), dtype=np.uint8)
     rows = encoder.encode_images(batch)
     assert model.sizes == [11, 5, 2, 2, 2, 2, 2, 1]
@@ -461,3 +530,45 @@ def test_a_single_picture_that_does_not_fit_ends_it() -> None:
     encoder, _ = greedy_encoder(capacity=0)
     with pytest.raises(DeviceError, match="does not hold a single input"):
         encoder.encode_images(np.zeros((3, 3, 8, 8), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: no kernel image is available\nCUDA kernel errors might be late"),
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        NotImplementedError("The operator 'aten::x' is not implemented for the MPS device"),
+    ],
+)
+def test_whatever_else_the_device_raises_is_one_line_with_its_cause(error: Exception) -> None:
+    encoder, model = greedy_encoder(capacity=0, error=error)
+    for encode in (
+        lambda: encoder.encode_images(np.zeros((3, 3, 8, 8), np.uint8)),
+        lambda: encoder.encode_texts(["cat"]),
+    ):
+        with pytest.raises(DeviceError, match="cannot be run on cpu .*--precision fp32") as caught:
+            encode()
+        assert "\n" not in str(caught.value)
+        assert caught.value.__cause__ is error
+    assert len(model.sizes) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("CUDA error: out of memory"), "cpu has no room for .*smaller model"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "cpu has no room for"),
+        (MemoryError(), "cpu has no room for"),
+        (RuntimeError("CUDA error: invalid device function"), "cannot be run on cpu .*invalid"),
+    ],
+)
+@pytest.mark.parametrize("place", ["open_clip.create_model", "safetensors.torch.load_file"])
+def test_trouble_with_the_device_while_loading_is_not_blamed_on_the_files(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, place: str, error: Exception, message: str
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(place, fail)
+    with pytest.raises(DeviceError, match=message):
+        load(copy)

@@ -13,6 +13,11 @@ from typing import Any
 import huggingface_hub
 import pytest
 from huggingface_hub import errors
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 
 from clipcls.errors import ModelDownloadError, ModelError
 from clipcls.hub import checkpoint_in, describe, pull, read_config, weights_location
@@ -116,6 +121,52 @@ def test_a_hub_model_comes_with_its_configuration(monkeypatch: pytest.MonkeyPatc
     assert asked == [("owner/name", CONFIG_NAME), ("owner/name", "open_clip_model.safetensors")]
 
 
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the hub's client would draw bars, at each download."""
+    shown: list[bool] = []
+
+    def download(repository: str, name: str) -> str:
+        shown.append(not are_progress_bars_disabled())
+        if name == CONFIG_NAME:
+            return "/there"
+        raise errors.EntryNotFoundError("404")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_PROGRESS_BARS", None)
+    let_download(monkeypatch, download)
+    return shown
+
+
+@pytest.mark.usefixtures("online")
+@pytest.mark.parametrize("progress", [True, False])
+def test_bars_are_drawn_only_when_asked_for(bars: list[bool], progress: bool) -> None:
+    with pytest.raises(ModelDownloadError):
+        pull(resolve_model("hf-hub:owner/name"), progress=progress)
+    assert bars == [progress] * 3
+    assert not are_progress_bars_disabled()
+
+
+@pytest.mark.usefixtures("online")
+def test_bars_that_the_program_switched_off_stay_off(bars: list[bool]) -> None:
+    disable_progress_bars()
+    try:
+        with pytest.raises(ModelDownloadError):
+            pull(FAST)
+        assert are_progress_bars_disabled()
+    finally:
+        enable_progress_bars()
+
+
+@pytest.mark.usefixtures("online")
+def test_bars_that_the_user_s_variable_demands_are_drawn(
+    bars: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_PROGRESS_BARS", False)
+    with pytest.raises(ModelDownloadError):
+        pull(FAST)
+    assert all(bars)
+
+
 DISK_FULL = OSError(errno.ENOSPC, "No space left on device")
 TROUBLES: list[tuple[Exception, str]] = [
     (errors.LocalEntryNotFoundError("connection lost"), "cannot be reached"),
@@ -172,10 +223,6 @@ def test_a_folder_with_several_weights_is_refused(tmp_path: Path) -> None:
         ("[]", "no model_cfg"),
         ('{"model_cfg": {}}', "no model_cfg with an embed_dim"),
         ('{"model_cfg": {"embed_dim": 8, "text_cfg": {}}}', "lacks vision_cfg"),
-        (
-            '{"model_cfg": {"embed_dim": 8, "text_cfg": {}, "vision_cfg": {}},"preprocess_cfg": 1}',
-            "preprocess_cfg",
-        ),
     ],
 )
 def test_unusable_configuration_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -183,6 +230,56 @@ def test_unusable_configuration_is_refused(tmp_path: Path, text: str, message: s
     path.write_text(text)
     with pytest.raises(ModelError, match=message):
         read_config(path)
+
+
+def config_with(preprocess: object) -> dict[str, Any]:
+    """A complete configuration, but for its `preprocess_cfg`; None leaves it out."""
+    config: dict[str, Any] = {
+        "model_cfg": {
+            "embed_dim": 8,
+            "quick_gelu": True,
+            "vision_cfg": {"image_size": [32, 48]},
+            "text_cfg": {"context_length": 20},
+        }
+    }
+    return config if preprocess is None else {**config, "preprocess_cfg": preprocess}
+
+
+HALF = [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "missing"),
+    [
+        (None, "mean and std"),
+        (1, "mean and std"),
+        ({}, "mean and std"),
+        ({"mean": HALF}, "std"),
+        ({"std": HALF}, "mean"),
+        ({"mean": None, "std": HALF}, "mean"),
+        ({"mean": 0, "std": HALF}, "mean"),
+        ({"mean": HALF, "std": []}, "std"),
+        ({"mean": HALF, "std": [0.5, 0.5]}, "std"),
+        ({"mean": HALF, "std": "0.5"}, "std"),
+        ({"mean": [0.5, None, 0.5], "std": HALF}, "mean"),
+    ],
+)
+def test_openai_s_mean_and_std_are_never_assumed(
+    tmp_path: Path, preprocess: object, missing: str
+) -> None:
+    path = tmp_path / CONFIG_NAME
+    path.write_text(json.dumps(config_with(preprocess)))
+    with pytest.raises(ModelError, match=f"lacks {missing} .*preprocess_cfg") as caught:
+        read_config(path)
+    for key in missing.split(" and "):
+        assert f'"{key}": [R, G, B]' in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_old_configuration_leaves_the_resizing_to_open_clip(tmp_path: Path) -> None:
+    path = tmp_path / CONFIG_NAME
+    path.write_text(json.dumps(config_with({"mean": [0, 0, 0], "std": [1, 1, 1]})))
+    assert read_config(path)["preprocess_cfg"] == {"mean": [0, 0, 0], "std": [1, 1, 1]}
 
 
 def facts(spec: ModelSpec) -> dict[str, str]:
@@ -198,14 +295,7 @@ def test_description_of_published_weights() -> None:
 
 
 def test_description_of_a_folder(tmp_path: Path) -> None:
-    config: dict[str, Any] = {
-        "model_cfg": {
-            "embed_dim": 8,
-            "quick_gelu": True,
-            "vision_cfg": {"image_size": [32, 48]},
-            "text_cfg": {"context_length": 20},
-        }
-    }
+    config = config_with({"mean": HALF, "std": HALF})
     (tmp_path / CONFIG_NAME).write_text(json.dumps(config))
     known = facts(resolve_model(str(tmp_path)))
     assert known["image_size"] == "48x32"

@@ -32,6 +32,7 @@ from clipcls.options import (
         (lambda: OutputOptions(top_k=0), "--top-k is 0"),
         (lambda: OutputOptions(Path("a"), overwrite=True, resume=True), "contradict"),
         (lambda: OutputOptions(resume=True), "-o FILE"),
+        (lambda: OutputOptions(Path("out.xlsx")), r"extension of out\.xlsx says no format"),
         (lambda: OutputOptions(format=OutputFormat.PARQUET), r"-o FILE\.parquet"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 from PIL import Image
 
 from clipcls.classifier import make_scorer
+from clipcls.errors import InputError
 from clipcls.labels import make_labels
 from clipcls.options import DecodeOptions, ScoringOptions
-from clipcls.pipeline import LOOK_AHEAD_BATCHES, classify_refs
+from clipcls.pipeline import LOOK_AHEAD_BATCHES, Pace, classify_refs
 from clipcls.prompts import build_prompts
 from clipcls.records import Failure, ImageRef, Prediction, Record
 from clipcls.testing import FakeEncoder, save_colours
@@ -26,11 +28,7 @@ def classify(
 ) -> list[Record]:
     refs = [ImageRef(i, str(path)) for i, path in enumerate(paths)]
     scorer = make_scorer(PROMPTS, encoder, ScoringOptions())
-    return list(
-        classify_refs(
-            refs, encoder, scorer, DecodeOptions(), batch_size=batch_size, workers=workers
-        )
-    )
+    return list(classify_refs(refs, encoder, scorer, DecodeOptions(), Pace(batch_size, workers)))
 
 
 def test_a_corrupt_file_between_two_good_ones_keeps_all_three_names_right(
@@ -89,22 +87,23 @@ def test_the_look_ahead_is_bounded(tmp_path: Path, encoder: FakeEncoder) -> None
             yield ImageRef(taken - 1, str(path))
 
     scorer = make_scorer(PROMPTS, encoder, ScoringOptions())
-    records = classify_refs(endless(), encoder, scorer, DecodeOptions(), batch_size=4, workers=2)
+    records = classify_refs(endless(), encoder, scorer, DecodeOptions(), Pace(4, 2))
     for _ in range(8):
         next(records)
     # Two batches were handed out; the next ones may be waiting, but no more than that.
+    time.sleep(0.3)
     assert taken <= 8 + 4 * LOOK_AHEAD_BATCHES
-    records.close()  # type: ignore[attr-defined]
+    records.close()
 
 
 def test_closing_early_leaves_no_thread_behind(tmp_path: Path, encoder: FakeEncoder) -> None:
     paths = save_colours(tmp_path, ["red"] * 30)
     refs = [ImageRef(i, str(path)) for i, path in enumerate(paths)]
     scorer = make_scorer(PROMPTS, encoder, ScoringOptions())
-    records = classify_refs(refs, encoder, scorer, DecodeOptions(), batch_size=2, workers=3)
+    records = classify_refs(refs, encoder, scorer, DecodeOptions(), Pace(2, 3))
     next(records)
-    records.close()  # type: ignore[attr-defined]
-    assert not [t for t in threading.enumerate() if t.name.startswith("clipcls-decode")]
+    records.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("clipcls-")]
 
 
 def test_decoding_overlaps_with_encoding(tmp_path: Path) -> None:
@@ -126,3 +125,54 @@ def test_decoding_overlaps_with_encoding(tmp_path: Path) -> None:
             return super().encode_images(batch)
 
     assert len(classify(paths, Waiting(), batch_size=1, workers=1)) == 2
+
+
+def test_a_silent_source_holds_back_no_finished_batch(tmp_path: Path, encoder: FakeEncoder) -> None:
+    paths = save_colours(tmp_path, ["red", "green", "blue"])
+    go_on, stopped = threading.Event(), threading.Event()
+
+    def silent_after_three() -> Iterator[ImageRef]:
+        for i, path in enumerate(paths):
+            yield ImageRef(i, str(path))
+        go_on.wait(timeout=60)
+
+    scorer = make_scorer(PROMPTS, encoder, ScoringOptions())
+    pace = Pace(batch_size=2, workers=2, should_stop=stopped.is_set)
+    records = classify_refs(silent_after_three(), encoder, scorer, DecodeOptions(), pace)
+    assert [next(records).index, next(records).index] == [0, 1]
+    # An interrupt is noticed although the source says nothing, and what came is not lost.
+    stopped.set()
+    assert [record.index for record in records] == [2]
+    go_on.set()
+
+
+def test_an_error_of_the_source_comes_after_what_it_gave(
+    tmp_path: Path, encoder: FakeEncoder
+) -> None:
+    path = save_colours(tmp_path, ["red"])[0]
+
+    def breaking() -> Iterator[ImageRef]:
+        yield ImageRef(0, str(path))
+        raise InputError("the list is broken")
+
+    scorer = make_scorer(PROMPTS, encoder, ScoringOptions())
+    records = classify_refs(breaking(), encoder, scorer, DecodeOptions(), Pace(4, 1))
+    assert next(records).path == str(path)
+    with pytest.raises(InputError, match="the list is broken"):
+        next(records)
+
+
+def test_numbers_that_are_not_finite_are_a_failure(tmp_path: Path) -> None:
+    class Overflowing(FakeEncoder):
+        def encode_images(
+            self, batch: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+        ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+            rows = super().encode_images(batch)
+            rows[0] = np.nan
+            return rows
+
+    first, second = classify(save_colours(tmp_path, ["red", "green"]), Overflowing())
+    assert isinstance(first, Failure)
+    assert "no finite numbers (--precision fp32)" in first.reason
+    assert isinstance(second, Prediction)
+    assert second.prediction == "green"

@@ -8,12 +8,15 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clipcls import read_results
 from clipcls.errors import (
     ClipclsError,
     InputError,
@@ -29,6 +32,7 @@ from clipcls.manifest import manifest_path
 from clipcls.options import (
     OutputFormat,
     OutputOptions,
+    Precision,
     RuntimeOptions,
     ScoringOptions,
 )
@@ -37,6 +41,7 @@ from clipcls.run import Job, Observer, run
 from clipcls.sink import open_sink
 from clipcls.testing import FakeEncoder, save_colours
 from clipcls.writers import Columns
+from clipcls.writers.parquet import ParquetWriter
 
 LABELS = make_labels(["red", "green", "blue"])
 
@@ -62,15 +67,12 @@ def job(folder: Path, to: Path | None = None, **changes: Any) -> Job:
 
 
 def classify(job: Job, stops_after: int | None = None, **changes: Any) -> RunReport:
-    """Run with the fake encoder; `stops_after` batches an interrupt arrives."""
-    asked = 0
+    """Run with the fake encoder; after `stops_after` batches an interrupt arrives."""
+    encoder = changes.setdefault("encoder", FakeEncoder())
 
     def should_stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return stops_after is not None and asked >= stops_after
+        return stops_after is not None and len(encoder.batch_sizes) >= stops_after
 
-    changes.setdefault("encoder", FakeEncoder())
     return run(job, should_stop=should_stop, **changes)
 
 
@@ -108,7 +110,11 @@ def test_the_manifest_says_what_made_the_output(colours: Path, tmp_path: Path) -
     content = json.loads(manifest_path(out).read_text(encoding="utf-8"))
     assert report.exit_code == 3
     assert content["manifest"] == 1
-    assert content["model"] == {"name": "fake", "fingerprint": FakeEncoder().fingerprint}
+    assert content["model"] == {
+        "name": "fake",
+        "precision": "fp32",
+        "fingerprint": FakeEncoder().fingerprint,
+    }
     assert content["prompts"]["red"] == ["a photo of a red"]
     assert content["scoring"]["threshold"] == 0.4
     assert (content["pictures"], content["failed"]) == (8, 1)
@@ -129,7 +135,8 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     assert not out.exists()
     report = classify(resuming(first))
     assert report.resumed == 2 * batches
-    assert report.done + report.failed + sum(report.counts.values()) >= 7
+    assert report.done == 7 - 2 * batches
+    assert sum(report.counts.values()) + report.failed == 7
     assert out.read_bytes() == whole.read_bytes()
 
 
@@ -174,8 +181,14 @@ def test_a_kill_between_the_last_two_renames_is_mended(colours: Path, out: Path)
 
 
 CHANGES: list[tuple[Callable[[Job], Job], str]] = [
-    (lambda j: dataclasses.replace(j, labels=make_labels(["red", "blue", "green"])), "prompts"),
-    (lambda j: dataclasses.replace(j, labels=make_labels({"red": "rot"})), "prompts"),
+    (
+        lambda j: dataclasses.replace(j, labels=make_labels(["red", "blue", "green"])),
+        r'prompts has another order: \["red", "green", "blue"\], now \["red", "blue", "green"\]',
+    ),
+    (
+        lambda j: dataclasses.replace(j, labels=make_labels(["red", "green", "grey"])),
+        r'prompts is now without \["blue"\] and with \["grey"\]',
+    ),
     (lambda j: dataclasses.replace(j, templates=("a <>",)), r'prompts\.red was \["a photo of a'),
     (lambda j: dataclasses.replace(j, scoring=ScoringOptions(threshold=0.9)), r"scoring\.thresh"),
     (
@@ -260,7 +273,7 @@ def test_the_second_run_into_one_file_is_refused(colours: Path, tmp_path: Path) 
     out = tmp_path / "out.csv"
     options = OutputOptions(out)
     with (
-        open_sink(options, Columns(("red",)), {}, io.BytesIO()),
+        open_sink(options, Columns(("red",)), {}),
         pytest.raises(OutputLockedError, match=r"another run is writing .*out\.csv"),
     ):
         classify(job(colours, out))
@@ -360,3 +373,109 @@ def test_a_copy_of_the_output_without_its_manifest_is_not_resumed(
     shutil.copy(out, copy)
     with pytest.raises(ResumeError, match=r"copy\.csv\.manifest\.json is missing"):
         classify(resuming(job(colours, copy)))
+
+
+def test_another_precision_is_named_and_not_only_its_fingerprint(
+    colours: Path, tmp_path: Path
+) -> None:
+    first = job(colours, tmp_path / "out.csv")
+    classify(first, stops_after=1)
+    runtime = dataclasses.replace(first.runtime, precision=Precision.BF16)
+    with pytest.raises(ResumeError, match=r'model\.precision was "fp32" and is now "bf16"'):
+        classify(dataclasses.replace(resuming(first), runtime=runtime))
+
+
+def test_a_pipe_or_device_is_written_to_and_never_replaced(colours: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    received: list[bytes] = []
+    reader = threading.Thread(
+        target=lambda: received.append((tmp_path / "pipe.csv").read_bytes()), daemon=True
+    )
+    reader.start()
+    classify(job(colours, tmp_path / "pipe.csv"))
+    reader.join(timeout=20)
+    assert len(received[0].splitlines()) == 8
+    assert (tmp_path / "pipe.csv").is_fifo()
+
+
+def test_a_linked_output_is_followed(colours: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
+    classify(job(colours, tmp_path / "link.csv"))
+    assert (tmp_path / "link.csv").is_symlink()
+    assert len((tmp_path / "real.csv").read_bytes().splitlines()) == 8
+
+
+def test_a_strangers_part_file_is_left_alone(colours: Path, tmp_path: Path) -> None:
+    part = tmp_path / "out.csv.part"
+    part.write_text("not ours")
+    with pytest.raises(OutputExistsError, match="no run of clipcls left it"):
+        classify(job(colours, tmp_path / "out.csv"))
+    assert part.read_text() == "not ours"
+
+
+def test_a_manifest_of_an_unfinished_run_never_replaces_that_of_an_output(
+    colours: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    classify(job(colours, out))
+    described = manifest_path(out).read_bytes()
+    other = job(colours, labels=LABELS[:2], output=OutputOptions(out, overwrite=True))
+    classify(other, stops_after=1)
+    (tmp_path / "out.csv.part").unlink()
+    with pytest.raises(OutputExistsError):
+        classify(job(colours, out))
+    assert manifest_path(out).read_bytes() == described
+
+
+def test_a_lost_row_is_noticed_before_the_partial_file_goes(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step of a Parquet run reads the rows back; a read error must not drop them."""
+    read = ParquetWriter._batches
+    monkeypatch.setattr(ParquetWriter, "_batches", lambda *args: islice(read(*args), 3))
+    out = tmp_path / "out.parquet"
+    with pytest.raises(OutputError, match="6 readable rows of 7"):
+        classify(job(colours, out))
+    assert not out.exists()
+    monkeypatch.undo()
+    classify(resuming(job(colours, out)))
+    assert len(read_results(out)) == 7
+
+
+def test_an_error_while_writing_stops_the_decoding(colours: Path) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match="No space left"):
+        classify(job(colours), stdout=Full())
+    assert not [t for t in threading.enumerate() if t.name.startswith("clipcls-")]
+
+
+def test_an_input_is_never_overwritten_by_its_own_result(colours: Path, tmp_path: Path) -> None:
+    picture = colours / "0-red.png"
+    before = picture.read_bytes()
+    options = OutputOptions(picture, OutputFormat.CSV, overwrite=True)
+    with pytest.raises(OptionError, match="is read by this run: choose another file"):
+        classify(job(colours, output=options))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("label\nred\n")
+    options = OutputOptions(labels, overwrite=True)
+    with pytest.raises(OptionError, match="is read by this run"):
+        classify(job(colours, output=options, reads=(labels,)))
+    assert (picture.read_bytes(), labels.read_text()) == (before, "label\nred\n")
+
+
+def test_an_empty_pipe_leaves_nothing_behind(colours: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no pictures"):
+        classify(job(colours, tmp_path / "out.csv", inputs=("-",)), stdin=io.BytesIO())
+    assert [p.name for p in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_a_batch_size_that_cannot_be_kept_is_told(colours: Path, tmp_path: Path) -> None:
+    first = job(colours, tmp_path / "out.csv")
+    classify(first, stops_after=1)
+    observer = Collecting()
+    again = dataclasses.replace(resuming(first), runtime=RuntimeOptions("cpu", batch_size=5))
+    classify(again, observer=observer)
+    assert observer.warnings == ["keeping the batch size of the interrupted run, 2"]

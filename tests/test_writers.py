@@ -60,7 +60,7 @@ def written(path: Path, output_format: OutputFormat, columns: Columns, rows: lis
         writer.start()
         for start in range(0, len(rows), 4):
             writer.write(rows[start : start + 4])
-    writer.finish(partial, path)
+    writer.finish(partial, path, len(rows))
     assert not partial.exists()
 
 

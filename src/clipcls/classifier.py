@@ -7,17 +7,20 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from clipcls.decode import is_candidate, load_image
 from clipcls.devices import choose_device
-from clipcls.discovery import Discovery
+from clipcls.discovery import PathStream
 from clipcls.encoder import load_encoder
+from clipcls.errors import ModelError
 from clipcls.labels import Label, make_labels
 from clipcls.models import ModelSpec, default_model, resolve_model
 from clipcls.options import DecodeOptions, DiscoveryOptions, RuntimeOptions, ScoringOptions
-from clipcls.pipeline import classify_refs
+from clipcls.pipeline import Pace, classify_refs, record_of
 from clipcls.prompts import DEFAULT_SET, PromptSet, build_prompts, make_templates
-from clipcls.records import ImageRef, Prediction, Record
-from clipcls.scoring import Scorer, class_matrix
+from clipcls.records import Failure, ImageRef, Prediction, Record
+from clipcls.scoring import Scorer, check_labels_fit, class_matrix
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,13 +71,15 @@ class Classifier:
         self.prompts = build_prompts(make_labels(labels), make_templates(templates))
         self._decode = decode or DecodeOptions()
         scoring = scoring or ScoringOptions()
+        check_labels_fit(self.prompts.labels, scoring)
         if model is None or isinstance(model, str):
             model = resolve_model(model or default_model())
         self.device = choose_device(runtime or RuntimeOptions())
         self.encoder: Encoder = (
             load_encoder(model, self.device) if isinstance(model, ModelSpec) else model
         )
-        for message in advice(self.prompts, self.encoder, scoring):
+        notes = model.notes if isinstance(model, ModelSpec) else ()
+        for message in (*notes, *advice(self.prompts, self.encoder, scoring)):
             warnings.warn(message, stacklevel=2)
         self._scorer = make_scorer(self.prompts, self.encoder, scoring)
 
@@ -88,44 +93,49 @@ class Classifier:
 
         Args:
             paths: Files and folders, consumed a few batches ahead. A folder stands for the pictures
-                in and below it, in natural order. A file that is not there becomes a `Failure`.
+                in and below it, in natural order. A file that is not there becomes a `Failure`,
+                a file that is reached twice is scored once.
         """
-        return classify_refs(
-            _refs(paths),
-            self.encoder,
-            self._scorer,
-            self._decode,
-            batch_size=self.device.batch_size,
-            workers=self.device.workers,
+        # A single path is not a sequence of one-letter paths.
+        listed = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+        refs = PathStream(
+            (os.fspath(path) for path in listed), DiscoveryOptions(), is_image=is_candidate
         )
+        pace = Pace(self.device.batch_size, self.device.workers)
+        return classify_refs(refs, self.encoder, self._scorer, self._decode, pace)
 
     def __call__(self, image: Path | bytes | Image.Image) -> Prediction:
         """Score one picture: a path, the bytes of a file, or a PIL image.
 
         Raises:
             DecodeError: It cannot be decoded.
+            ModelError: The model gives no finite numbers for it.
         """
         decoded = load_image(image, self._decode)
-        scores = self._scorer(self.encoder.encode_images(self.encoder.prepare(decoded.image)[None]))
-        return Prediction(
-            index=0,
-            path=os.fspath(image) if isinstance(image, (str, os.PathLike)) else "",
-            labels=self.labels,
-            prediction=scores.predictions[0],
-            probability=float(scores.probabilities[0].max()),
-            probabilities=scores.probabilities[0],
-            logits=scores.logits[0],
-            similarities=scores.similarities[0],
-            note=decoded.note,
-        )
+        pixels = self.encoder.prepare(decoded.image)[None]
+        path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else ""
+        scores = self._scorer(self.encoder.encode_images(pixels))
+        record = record_of(ImageRef(0, path), scores, 0, decoded.note)
+        if isinstance(record, Failure):
+            raise ModelError(record.reason)
+        return record
 
 
 def make_scorer(prompts: PromptSet, encoder: Encoder, options: ScoringOptions) -> Scorer:
-    """Encode the prompts once and return what scores image embeddings against them."""
+    """Encode the prompts once and return what scores image embeddings against them.
+
+    Raises:
+        ModelError: The model gives no finite numbers, as a low precision or bad weights can.
+    """
     counts = [len(texts) for texts in prompts.prompts]
+    classes = class_matrix(encoder.encode_texts(prompts.flat()), counts)
+    if not np.isfinite(classes).all():
+        raise ModelError(
+            f"{encoder.name} gives no finite numbers for the prompts (--precision fp32)"
+        )
     return Scorer(
         labels=prompts.labels,
-        classes=class_matrix(encoder.encode_texts(prompts.flat()), counts),
+        classes=classes,
         scale=encoder.logit_scale,
         bias=encoder.logit_bias,
         options=options,
@@ -155,20 +165,3 @@ def advice(prompts: PromptSet, encoder: Encoder, scoring: ScoringOptions) -> lis
             " ignores the rest; shorten the wording or the template"
         )
     return messages
-
-
-def _refs(paths: Path | Iterable[Path]) -> Iterator[ImageRef]:
-    if isinstance(paths, (str, os.PathLike)):
-        # A single path is not a sequence of one-letter paths.
-        paths = [paths]
-    index = 0
-    for path in (os.fspath(each) for each in paths):
-        if os.path.isdir(path):
-            found: Iterable[str] = (
-                ref.path for ref in Discovery([path], DiscoveryOptions(), is_image=is_candidate)
-            )
-        else:
-            found = [path]
-        for each in found:
-            yield ImageRef(index, each)
-            index += 1

@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from clipcls.records import Failure, Prediction, Record, RunReport, printable_path
+from clipcls.records import Failure, Prediction, Record, RunReport, visible
 from clipcls.run import Observer
 
 if TYPE_CHECKING:
@@ -68,14 +68,24 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
 
     Args:
         verbosity: How much is said.
+        bar: Whether a progress bar is shown where stderr is a terminal.
         summary: Whether a table of the predictions ends the run.
 
     Attributes:
+        shows_downloads: Whether the progress of a download is shown.
         scoring: Whether rows are being made, so that an interrupt can end the batch first.
         last: The latest record.
     """
 
-    def __init__(self, verbosity: Verbosity = Verbosity.NORMAL, *, summary: bool = True) -> None:
+    def __init__(
+        self,
+        verbosity: Verbosity = Verbosity.NORMAL,
+        *,
+        bar: bool = True,
+        summary: bool = True,
+    ) -> None:
+        self.shows_downloads = verbosity is not Verbosity.QUIET
+        self._bar = bar and verbosity is not Verbosity.QUIET
         self._verbosity = verbosity
         self._summary = summary
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -164,7 +174,7 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
             self._console.print(table)
 
     def _start_progress(self, total: int | None, resumed: int) -> None:
-        if self._verbosity is Verbosity.QUIET or not self._console.is_terminal:
+        if not (self._bar and self._console.is_terminal):
             return
         self._progress = Progress(
             SpinnerColumn(),
@@ -183,14 +193,14 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
             self._progress = None
 
 
-def show_picture(prediction: Prediction) -> None:
-    """Print one picture's labels with bars to stdout, best first."""
+def show_picture(prediction: Prediction, top_k: int | None = None) -> None:
+    """Print one picture's labels with bars to stdout, best first, at most `top_k` of them."""
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column("label", overflow="fold")
     table.add_column("bar", width=30)
     table.add_column("probability", justify="right")
-    for rank, (label, probability) in enumerate(prediction.ranking()):
+    for rank, (label, probability) in enumerate(prediction.ranking(top_k)):
         style = "bold" if rank == 0 else "dim"
         bar = Text("█" * round(30 * probability), style="green" if rank == 0 else "blue")
         table.add_row(_plain(label, style), bar, Text(f"{probability:.4f}", style=style))
@@ -200,8 +210,7 @@ def show_picture(prediction: Prediction) -> None:
 
 def _plain(text: str, style: str = "") -> Text:
     """Return text that a terminal shows as it is."""
-    visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in printable_path(text))
-    return Text(visible, style=style)
+    return Text(visible(text), style=style)
 
 
 def _count(number: int, noun: str) -> str:

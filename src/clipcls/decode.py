@@ -20,7 +20,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import BinaryIO, TypeAlias
@@ -35,6 +35,9 @@ from clipcls.options import DecodeOptions, Truncated
 Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image"
 
 TRUNCATED_NOTE = "truncated picture, scored from what is there"
+
+LARGE_PIXELS = 40_000_000
+"""Above this, pictures are decoded one at a time: each takes 8 to 20 bytes per pixel meanwhile."""
 
 _PREFIX_BYTES = 64
 
@@ -418,11 +421,22 @@ def _register_heif() -> bool:
 def _finished(image: Image.Image, options: DecodeOptions) -> Decoded:
     kind = image.format or "picture"
     _check_size(image, options)
-    with _explained(kind, options):
+    with _turn_of(image), _explained(kind, options):
         image, note = _loaded(image, options)
         # Icons and other containers know their size only now.
         _check_size(image, options)
         return Decoded(_upright(_as_rgb(image), image), note)
+
+
+_turn_of_large = threading.Lock()
+
+
+def _turn_of(image: Image.Image) -> AbstractContextManager[object]:
+    """Wait until no other large picture is being decoded, if this is one.
+
+    A small file can be a huge picture, and a decode thread per core would hold one each.
+    """
+    return _turn_of_large if image.width * image.height > LARGE_PIXELS else nullcontext()
 
 
 def _loaded(image: Image.Image, options: DecodeOptions) -> tuple[Image.Image, str]:
@@ -497,9 +511,11 @@ def _over_white(image: Image.Image) -> Image.Image:
     if image.mode == "La":
         # Pillow converts premultiplied grey to nothing but its plain form.
         image = image.convert("LA")
-    rgba = image.convert("RGBA")
-    white = Image.new("RGBA", rgba.size, "white")
-    return Image.alpha_composite(white, rgba).convert("RGB")
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+    # Pasting needs no copy of the whole picture but the result.
+    flat = Image.new("RGB", rgba.size, "white")
+    flat.paste(rgba, mask=rgba)
+    return flat
 
 
 def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
@@ -507,8 +523,14 @@ def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
     pixels = np.asarray(image)
     low, high = _black_and_white(image, pixels)
     scale = 255.0 / (high - low) if high > low else 0.0
-    finite = np.nan_to_num(pixels.astype(np.float32), nan=low, posinf=high, neginf=low)
-    scaled: NDArray[np.uint8] = np.rint((finite - low) * scale).clip(0, 255).astype(np.uint8)
+    # In place, because each copy takes 4 bytes per pixel.
+    values = pixels.astype(np.float32)
+    np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
+    values -= low
+    values *= scale
+    scaled: NDArray[np.uint8] = (
+        np.rint(values, out=values).clip(0, 255, out=values).astype(np.uint8)
+    )
     key = image.info.get("transparency")
     if isinstance(key, int):
         scaled[pixels == key] = 255

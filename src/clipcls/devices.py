@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,16 @@ _BATCH_SIZES = {"cpu": 32, "cuda": 256}
 _OTHER_BATCH_SIZE = 64
 _MIN_WORKERS, _MAX_WORKERS = 2, 16
 _ALLOWED = "auto, cpu, cuda, cuda:N, mps, xpu"
+
+# CUDA's allocator has an exception of its own; all others, and CUDA's libraries, only have words.
+_says_out_of_memory = re.compile(
+    r"out[ _-]?of[ _-]?(device[ _]|host[ _])?memory|not enough memory|can(no|')t allocate memory"
+    r"|STATUS_ALLOC_FAILED|bad_alloc",
+    re.IGNORECASE,
+).search
+_names_an_accelerator = re.compile(
+    r"\b(CUDA|cuDNN|cuBLAS|HIP|MIOpen|MPS|XPU|SYCL)\b|\b(CUBLAS|CUDNN|HIPBLAS|ROCBLAS|UR)_[A-Z]"
+).search
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +70,39 @@ def choose_device(options: RuntimeOptions) -> DeviceChoice:
     )
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory, the device's or the machine's, did not suffice."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and bool(_says_out_of_memory(str(error)))
+    )
+
+
+def is_device_trouble(error: BaseException) -> bool:
+    """Return whether the device is to blame: its memory, its driver or what it cannot compute."""
+    return is_out_of_memory(error) or (
+        isinstance(error, RuntimeError) and bool(_names_an_accelerator(str(error)))
+    )
+
+
+def free_cached_memory() -> None:
+    """Give back what torch keeps of the device's memory for later."""
+    import torch
+
+    for present, backend in (
+        (torch.cuda.is_available, torch.cuda),
+        (torch.xpu.is_available, torch.xpu),
+        (torch.backends.mps.is_available, torch.mps),
+    ):
+        if present():
+            backend.empty_cache()
+
+
 def usable_cpus() -> int:
-    """Return how many CPUs this process may use, which in a container is not how many there are."""
+    """Return how many CPUs this process may run on, as far as its affinity says.
+
+    Affinity is what `taskset`, batch systems and containers pinned to cores set. A limit on time
+    (a cgroup quota, as of `docker run --cpus`) is not seen: `--workers` is for those.
+    """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -9,10 +9,11 @@ from __future__ import annotations
 import glob
 import os
 import re
+import select
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -42,101 +43,32 @@ _separators = "[" + re.escape(os.sep + (os.altsep or "")) + "]"
 _double_star = re.compile(rf"(?:^|(?<={_separators}))\*\*(?:{_separators}+|$)")
 
 
-class Discovery:
-    """Finds the pictures that the user's inputs stand for; can be iterated once.
-
-    An input is a file, a folder, a glob pattern (where no such file exists), `@list.txt` (a file of
-    paths) or `-` (paths on standard input). Paths come out as they were given. What is named, in a
-    list too, is always yielded; if it is missing or no picture, it becomes a failure with a reason
-    later. Files found inside folders must look like pictures.
-
-    Args:
-        inputs: What the user named, in order.
-        options: Depth, and how lists are separated.
-        is_image: Whether a file found inside a folder is a picture; called for nothing else.
-        stdin: Where `-` reads from; standard input by default.
+class _Stream:
+    """Pictures out of names, each file once; what the names are is the subclass's business.
 
     Attributes:
         skipped: Why something was left out -> how often; complete after the iteration.
-        streams: Whether standard input or another pipe is among the inputs, which can be read only
-            once, so that the total cannot be known in advance.
-
-    Raises:
-        InputError: An input leads nowhere (on construction), or nothing at all was found (at the
-            end of the iteration).
     """
 
-    def __init__(
-        self,
-        inputs: Sequence[str],
-        options: DiscoveryOptions,
-        *,
-        is_image: Callable[[str], bool],
-        stdin: BinaryIO | None = None,
-    ) -> None:
-        if isinstance(inputs, (str, bytes)):
-            raise InputError(f"inputs must be a list of paths, not the single text {inputs!r}")
-        self._inputs = tuple(os.fspath(text) for text in inputs)
+    def __init__(self, options: DiscoveryOptions, is_image: Callable[[str], bool]) -> None:
         self._options = options
         self._is_image = is_image
-        self._stdin = stdin
         self._started = False
         self._seen: set[bytes] = set()
         self._walked: set[str] = set()
         self._unsearched = 0
         self.skipped: Counter[str] = Counter()
-        self._check_inputs()
-        self.streams = any(map(_is_stream, self._inputs))
 
     def __iter__(self) -> Iterator[ImageRef]:
         if self._started:
-            raise RuntimeError("a Discovery can be iterated only once")
+            raise RuntimeError(f"a {type(self).__name__} can be iterated only once")
         self._started = True
-        index = -1
         for index, path in enumerate(self._unique()):
             yield ImageRef(index, path)
-        if index < 0:
-            raise InputError(self._nothing_found())
 
-    # -- checks, before anything is scored
-
-    def _check_inputs(self) -> None:
-        if not self._inputs:
-            raise InputError(
-                "no pictures given: name files, folders, 'patterns*.jpg', @list.txt,"
-                " or - for paths on standard input"
-            )
-        if self._inputs.count(_STDIN) > 1:
-            raise InputError("standard input (-) is given twice: it can be read only once")
-        for text in self._inputs:
-            if text == _STDIN:
-                continue
-            if text.startswith(_LIST_MARK):
-                _check_list(text)
-            elif self._is_pattern(text):
-                if next(self._matches(text), None) is None:
-                    raise InputError(f"no file matches the pattern {_shown(text)}")
-            else:
-                _check_path(text)
-
-    def _nothing_found(self) -> str:
-        shown = ", ".join(_shown(text) for text in self._inputs[:3])
-        if len(self._inputs) > 3:
-            shown += f" and {len(self._inputs) - 3} more"
-        found = []
-        if self.skipped:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
-            found.append(f"{self.skipped.total()} skipped ({reasons})")
-        if self._unsearched:
-            noun = "subfolder" if self._unsearched == 1 else "subfolders"
-            found.append(f"{self._unsearched} {noun} not searched (--no-recursive)")
-        return f"no pictures in {shown}: {', '.join(found) or 'nothing is there'}"
-
-    @staticmethod
-    def _is_pattern(text: str) -> bool:
-        return bool(_has_wildcard(text)) and not os.path.lexists(text)
-
-    # -- the stream
+    def _all(self) -> Iterator[_Found]:
+        """Yield whatever the names stand for, one by one."""
+        raise NotImplementedError
 
     def _unique(self) -> Iterator[str]:
         """Drop files that were reached before, however they were named."""
@@ -148,34 +80,6 @@ class Discovery:
             else:
                 self._seen.add(key)
                 yield found.path
-
-    def _all(self) -> Iterator[_Found]:
-        for text in self._inputs:
-            if text == _STDIN:
-                stream = self._stdin if self._stdin is not None else sys.stdin.buffer
-                yield from self._listed(stream, "standard input")
-            elif text.startswith(_LIST_MARK):
-                with _open_list(text) as stream:
-                    yield from self._listed(stream, _shown(text[1:]))
-            elif self._is_pattern(text):
-                for path in self._matches(text):
-                    yield from self._named(path)
-            else:
-                yield from self._named(text)
-
-    def _listed(self, stream: BinaryIO, name: str) -> Iterator[_Found]:
-        null = self._options.null_separated
-        for number, record in enumerate(_records(stream, b"\0" if null else b"\n", name), 1):
-            path = record if null else record.removesuffix(b"\r")
-            if number == 1 and not null:
-                path = path.removeprefix(_BYTE_ORDER_MARK)
-            if b"\0" in path:
-                raise InputError(
-                    f"{name}, line {number}: a NUL byte where a path is expected"
-                    " (--null reads lists that are separated by NUL)"
-                )
-            if path:
-                yield from self._named(path.decode(sys.getfilesystemencoding(), "surrogateescape"))
 
     def _named(self, path: str) -> Iterator[_Found]:
         """Yield a file that was named explicitly, or what is below a folder that was."""
@@ -227,6 +131,122 @@ class Discovery:
             self.skipped[UNREADABLE] += 1
             return _Level(real, iter(()))
 
+
+class Discovery(_Stream):
+    """Finds the pictures that the user's inputs stand for; can be iterated once.
+
+    An input is a file, a folder, a glob pattern (where no such file exists), `@list.txt` (a file of
+    paths) or `-` (paths on standard input). Paths come out as they were given. What is named, in a
+    list too, is always yielded; if it is missing or no picture, it becomes a failure with a reason
+    later. Files found inside folders must look like pictures.
+
+    Args:
+        inputs: What the user named, in order.
+        options: Depth, and how lists are separated.
+        is_image: Whether a file found inside a folder is a picture; called for nothing else.
+        stdin: Where `-` reads from; standard input by default.
+
+    Attributes:
+        skipped: Why something was left out -> how often; complete after the iteration.
+        streams: Whether standard input or another pipe is among the inputs, which can be read only
+            once, so that the total cannot be known in advance.
+
+    Raises:
+        InputError: An input leads nowhere (on construction), or nothing at all was found (at the
+            end of the iteration).
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        options: DiscoveryOptions,
+        *,
+        is_image: Callable[[str], bool],
+        stdin: BinaryIO | None = None,
+    ) -> None:
+        _refuse_single(inputs)
+        super().__init__(options, is_image)
+        self._inputs = tuple(os.fspath(text) for text in inputs)
+        self._check_inputs()
+        self.streams = any(map(_is_stream, self._inputs))
+        if stdin is None and _STDIN in self._inputs:
+            stdin = _standard_input()
+        self._stdin = stdin
+
+    def __iter__(self) -> Iterator[ImageRef]:
+        ref = None
+        for ref in super().__iter__():
+            yield ref
+        if ref is None:
+            raise InputError(self._nothing_found())
+
+    # -- checks, before anything is scored
+
+    def _check_inputs(self) -> None:
+        if not self._inputs:
+            raise InputError(
+                "no pictures given: name files, folders, 'patterns*.jpg', @list.txt,"
+                " or - for paths on standard input"
+            )
+        if self._inputs.count(_STDIN) > 1:
+            raise InputError("standard input (-) is given twice: it can be read only once")
+        for text in self._inputs:
+            if text == _STDIN:
+                continue
+            if text.startswith(_LIST_MARK):
+                _check_list(text)
+            elif self._is_pattern(text):
+                if next(self._matches(text), None) is None:
+                    raise InputError(f"no file matches the pattern {_shown(text)}")
+            else:
+                _check_path(text)
+
+    def _nothing_found(self) -> str:
+        shown = ", ".join(_shown(text) for text in self._inputs[:3])
+        if len(self._inputs) > 3:
+            shown += f" and {len(self._inputs) - 3} more"
+        found = []
+        if self.skipped:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
+            found.append(f"{self.skipped.total()} skipped ({reasons})")
+        if self._unsearched:
+            noun = "subfolder" if self._unsearched == 1 else "subfolders"
+            found.append(f"{self._unsearched} {noun} not searched (--no-recursive)")
+        return f"no pictures in {shown}: {', '.join(found) or 'nothing is there'}"
+
+    @staticmethod
+    def _is_pattern(text: str) -> bool:
+        return bool(_has_wildcard(text)) and not os.path.lexists(text)
+
+    # -- the stream
+
+    def _all(self) -> Iterator[_Found]:
+        for text in self._inputs:
+            if text == _STDIN and self._stdin is not None:
+                yield from self._listed(self._stdin, "standard input")
+            elif text.startswith(_LIST_MARK):
+                with _open_list(text) as stream:
+                    yield from self._listed(stream, _shown(text[1:]))
+            elif self._is_pattern(text):
+                for path in self._matches(text):
+                    yield from self._named(path)
+            else:
+                yield from self._named(text)
+
+    def _listed(self, stream: BinaryIO, name: str) -> Iterator[_Found]:
+        null = self._options.null_separated
+        for number, record in enumerate(_records(stream, b"\0" if null else b"\n", name), 1):
+            path = record if null else record.removesuffix(b"\r")
+            if number == 1 and not null:
+                path = path.removeprefix(_BYTE_ORDER_MARK)
+            if b"\0" in path:
+                raise InputError(
+                    f"{name}, line {number}: a NUL byte where a path is expected"
+                    " (--null reads lists that are separated by NUL)"
+                )
+            if path:
+                yield from self._named(path.decode(sys.getfilesystemencoding(), "surrogateescape"))
+
     # -- patterns
 
     def _matches(self, pattern: str) -> Iterator[str]:
@@ -264,6 +284,41 @@ class Discovery:
                 pending += [os.path.join(folder, name) for name in folders]
 
 
+class PathStream(_Stream):
+    """Finds the pictures that paths stand for, as they come; can be iterated once.
+
+    Each path is taken literally, as in a list: a folder stands for the pictures in it, anything
+    else is yielded, whether or not it is there, and `*`, `@` and `-` mean nothing. To find nothing
+    is no error.
+
+    Args:
+        paths: Files and folders, in order; consumed one by one.
+        options: Depth.
+        is_image: Whether a file found inside a folder is a picture; called for nothing else.
+
+    Attributes:
+        skipped: Why something was left out -> how often; complete after the iteration.
+
+    Raises:
+        InputError: A single text in place of several paths, which would mean its letters.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[str],
+        options: DiscoveryOptions,
+        *,
+        is_image: Callable[[str], bool],
+    ) -> None:
+        _refuse_single(paths)
+        super().__init__(options, is_image)
+        self._paths = paths
+
+    def _all(self) -> Iterator[_Found]:
+        for path in self._paths:
+            yield from self._named(path)
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     path: str
@@ -276,6 +331,11 @@ class _Level:
 
     real: str
     entries: Iterator[os.DirEntry[str]]
+
+
+def _refuse_single(paths: object) -> None:
+    if isinstance(paths, (str, bytes)):
+        raise InputError(f"inputs must be a list of paths, not the single text {paths!r}")
 
 
 def _check_path(text: str) -> None:
@@ -325,13 +385,35 @@ def _is_stream(text: str) -> bool:
     return text == _STDIN
 
 
+def _standard_input() -> BinaryIO:
+    """Return standard input below Python's buffer.
+
+    A daemon thread that waits inside the buffer holds its lock, and Python cannot exit then.
+    """
+    buffer = getattr(sys.stdin, "buffer", None)
+    if buffer is None or buffer.closed:
+        raise InputError(
+            "standard input (-) is closed: send paths into it, or name files, folders or @list.txt"
+        )
+    stream: BinaryIO = getattr(buffer, "raw", buffer)
+    return stream
+
+
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield what is there as soon as something is; a buffered read() waits for the whole chunk."""
+    read: Callable[[int], bytes | None] = getattr(stream, "read1", stream.read)
+    while (chunk := read(_CHUNK_BYTES)) != b"":
+        if chunk is None:  # a pipe that does not block and is empty for now, but not at its end
+            select.select([stream], [], [])
+        else:
+            yield chunk
+
+
 def _records(stream: BinaryIO, separator: bytes, name: str) -> Iterator[bytes]:
     """Split a stream as it arrives, without waiting for its end."""
-    # read() would wait until the whole chunk is there.
-    read = getattr(stream, "read1", stream.read)
     rest = b""
     try:
-        while chunk := read(_CHUNK_BYTES):
+        for chunk in _chunks(stream):
             *complete, rest = (rest + chunk).split(separator)
             yield from complete
             if len(rest) > _LONGEST_PATH_BYTES:
@@ -346,7 +428,10 @@ def _identity(path: str) -> str:
 
     Links that lead to nothing are told apart by their own names: each is a picture that is missing.
     """
-    real = os.path.realpath(path)
+    try:
+        real = os.path.realpath(path)
+    except ValueError:  # a NUL in the name, or one that no file system can hold
+        return path
     return real if os.path.exists(real) else os.path.abspath(path)
 
 

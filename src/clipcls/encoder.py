@@ -20,7 +20,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from clipcls.catalog import architectures, import_open_clip, quiet_open_clip
-from clipcls.devices import DeviceChoice
+from clipcls.devices import (
+    DeviceChoice,
+    free_cached_memory,
+    is_device_trouble,
+    is_out_of_memory,
+)
 from clipcls.errors import (
     DecodeError,
     DeviceError,
@@ -29,7 +34,7 @@ from clipcls.errors import (
     ModelError,
     WeightsMismatchError,
 )
-from clipcls.hub import pull, pull_config, read_config, require_hub
+from clipcls.hub import no_progress_bars, pull, pull_config, read_config, require_hub
 from clipcls.models import CONFIG_NAME, FOLDER_PREFIX, ModelSpec
 from clipcls.options import Precision
 from clipcls.weights import UNREADABLE, digest_of, first_line, fit, read_weights
@@ -44,6 +49,9 @@ TEXT_BATCH = 256
 
 MAX_RESIZED_PIXELS = 50_000_000
 """Above this the resized picture, before its centre is cropped, takes more than 150 MB."""
+
+MAX_SIDE = 2_000_000
+"""Pixels. Pillow's weights for scaling a side down take 32 bytes per pixel of it."""
 
 
 class Encoder(Protocol):
@@ -197,7 +205,7 @@ def load_tokenizer(spec: ModelSpec) -> PromptTokenizer:
 
 def _tokenizer_of(plan: _Plan) -> PromptTokenizer:
     open_clip = import_open_clip()
-    with quiet_open_clip():
+    with quiet_open_clip(), no_progress_bars():
         if plan.text.get("hf_tokenizer_name"):
             tokenizer = _transformers_tokenizer(open_clip, plan)
         else:
@@ -267,13 +275,13 @@ def load_encoder(spec: ModelSpec, device: DeviceChoice) -> OpenClipEncoder:
         WeightsMismatchError: The weights do not belong to the architecture.
         ModelError: Anything else that is wrong with the model's files.
         MissingExtraError: The model needs transformers, which is not installed.
-        DeviceError: The device has no room for the model.
+        DeviceError: The device has no room for the model, or fails.
     """
     # First, because it is what fails most often and needs no torch to do so.
     checkpoint = pull(spec)
     plan = _make_plan(spec)
     tokenizer = _tokenizer_of(plan)
-    with _out_of_memory(f"{device.device} has no room for {spec.name}"), quiet_open_clip():
+    with _explained_trouble(spec, device.device), quiet_open_clip(), no_progress_bars():
         model = _build(plan, device)
         _load(plan, model, checkpoint)
     identity = {
@@ -304,7 +312,8 @@ def _build(plan: _Plan, device: DeviceChoice) -> Any:
             pretrained_text=False,
         )
     except (AssertionError, *UNREADABLE) as error:
-        _reraise_out_of_memory(error)
+        if is_device_trouble(error):
+            raise
         reason = first_line(error)
         if "hf_model_name" in plan.text and isinstance(error, OSError):
             tower = plan.text["hf_model_name"]
@@ -329,28 +338,29 @@ def _load(plan: _Plan, model: Any, checkpoint: Path) -> None:
     try:
         open_clip.load_checkpoint(model, str(checkpoint), strict=True, weights_only=True)
     except (AssertionError, pickle.UnpicklingError, *UNREADABLE) as error:
-        _reraise_out_of_memory(error)
+        if is_device_trouble(error):
+            raise
         raise WeightsMismatchError(
             f"{plan.spec.name}: {checkpoint} cannot be loaded ({first_line(error)}); if the"
             " download was damaged, remove the file and pull it again"
         ) from error
 
 
-def _reraise_out_of_memory(error: BaseException) -> None:
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError):
-        raise error
-
-
 @contextmanager
-def _out_of_memory(what: str) -> Iterator[None]:
-    import torch
-
+def _explained_trouble(spec: ModelSpec, device: str) -> Iterator[None]:
+    """Turn what a device raises while a model is put on it into one line."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise DeviceError(f"{what}: take a smaller model or --device cpu") from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise DeviceError(_failed(device, error)) from error
+        advice = "take a smaller model" + ("" if device == "cpu" else " or --device cpu")
+        raise DeviceError(f"{device} has no room for {spec.name}: {advice}") from error
+
+
+def _failed(device: str, error: BaseException) -> str:
+    advice = "--precision fp32 or " + ("another model" if device == "cpu" else "--device cpu")
+    return f"the model cannot be run on {device} ({first_line(error)}): try {advice}"
 
 
 class _PixelTransform:
@@ -375,30 +385,51 @@ class _PixelTransform:
         ):
             raise ModelError("this open_clip prepares pictures in another way: install 3.3")
         self.mean, self.std = tuple(normalize.mean), tuple(normalize.std)
-        self._fills = settings.resize_mode == "shortest"
+        self._mode = settings.resize_mode
         height, width = settings.input_size[1:]
         self.size = (int(height), int(width))
 
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
-        self._check_thinness(image)
+        try:
+            return self._pixels(image)
+        except DecodeError:
+            raise
+        except MemoryError as error:
+            raise DecodeError("not enough memory to resize it") from error
+        # One picture that Pillow stumbles over must not end a run.
+        except Exception as error:
+            raise DecodeError("cannot be resized") from error
+
+    def _pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        if self._is_too_thin(image.width, image.height):
+            raise DecodeError("too long and thin to be resized")
         for step in self._steps:
             image = step(image)
         pixels = np.asarray(image, dtype=np.uint8).transpose(2, 0, 1)
         return np.ascontiguousarray(pixels)
 
-    def _check_thinness(self, image: Image.Image) -> None:
-        # Only this mode resizes beyond the model's size before it crops.
-        if not self._fills:
-            return
-        scale = max(self.size[0] / image.height, self.size[1] / image.width)
-        if image.width * image.height * scale**2 > MAX_RESIZED_PIXELS:
-            raise DecodeError(f"{image.width}x{image.height} pixels are too thin to be scored")
+    def _is_too_thin(self, width: int, height: int) -> bool:
+        """Whether resizing would fill the memory, or leave nothing of the shorter side."""
+        down, across = height / self.size[0], width / self.size[1]
+        if self._mode == "shortest":
+            # The only mode that resizes beyond the model's size, before it crops.
+            resized = width * height / min(down, across) ** 2
+            return resized > MAX_RESIZED_PIXELS or max(width, height) > MAX_SIDE
+        if self._mode == "longest" and not round(min(width, height) / max(down, across)):
+            return True
+        return max(width, height) > MAX_SIDE
 
 
 class _Batches:
-    """Runs a step over a batch in parts, smaller ones from the moment that memory runs out."""
+    """Runs a step over a batch in parts, smaller ones from the moment that memory runs out.
 
-    def __init__(self, limit: int | None = None) -> None:
+    Args:
+        device: Where the step computes, for messages.
+        limit: Rows per part at first; None is the whole batch.
+    """
+
+    def __init__(self, device: str, limit: int | None = None) -> None:
+        self._device = device
         self._limit = limit
 
     def run(
@@ -407,7 +438,7 @@ class _Batches:
         """Return the step's rows for the whole batch, (N, D).
 
         Raises:
-            DeviceError: Not even one row fits.
+            DeviceError: Not even one row fits, or the device fails in another way.
         """
         import torch
 
@@ -424,11 +455,11 @@ class _Batches:
     def _attempt(
         self, step: Callable[[torch.Tensor], torch.Tensor], part: torch.Tensor
     ) -> torch.Tensor | None:
-        import torch
-
         try:
             return step(part)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise DeviceError(_failed(self._device, error)) from error
             if len(part) == 1:
                 raise DeviceError(
                     "the device's memory does not hold a single input: take a smaller model,"
@@ -436,8 +467,7 @@ class _Batches:
                 ) from error
             self._limit = len(part) // 2
         # Outside of the handler, where the failed attempt's tensors are no longer held.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_cached_memory()
         return None
 
 
@@ -480,13 +510,14 @@ class OpenClipEncoder:
         self.logit_scale = float(model.logit_scale.detach().float().exp())
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = 0.0 if bias is None else float(bias.detach().float())
-        self._image_batches, self._text_batches = _Batches(), _Batches(TEXT_BATCH)
+        self._image_batches = _Batches(choice.device)
+        self._text_batches = _Batches(choice.device, TEXT_BATCH)
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Resize and crop an upright RGB picture to (3, H, W) uint8; safe in any thread.
 
         Raises:
-            DecodeError: The picture is so thin that resizing it would fill the memory.
+            DecodeError: The picture is too long and thin, or cannot be resized.
         """
         return self._transform(image)
 
@@ -494,7 +525,7 @@ class OpenClipEncoder:
         """Embed (B, 3, H, W) uint8 as (B, D) float32, L2-normalised.
 
         Raises:
-            DeviceError: The device's memory does not hold a single picture.
+            DeviceError: The device's memory does not hold a single picture, or the device fails.
         """
         import torch
 
@@ -509,6 +540,7 @@ class OpenClipEncoder:
 
         Raises:
             TypeError: A single string in place of a sequence, which would mean its letters.
+            DeviceError: As for pictures.
         """
         if isinstance(prompts, str):
             raise TypeError("prompts is a string, give a list of strings")

@@ -8,7 +8,8 @@ ClipclsError                 exit code 1
 │   ├── TemplateError        2  prompt templates, template sets
 │   ├── InputError           2  image paths, globs, lists that lead nowhere
 │   ├── UnknownModelError    2  a model name that means nothing
-│   └── OutputExistsError    2  the output is there and nobody said --overwrite or --resume
+│   ├── OutputExistsError    2  the output is there and nobody said --overwrite or --resume
+│   └── ResumeError          2  what is to be resumed belongs to a different run
 ├── ModelError               1  a model that exists but cannot be loaded
 │   ├── ModelDownloadError   1  weights that are neither here nor reachable
 │   └── WeightsMismatchError 1  weights that do not belong to the architecture
@@ -16,8 +17,7 @@ ClipclsError                 exit code 1
 ├── MissingExtraError        1  an optional dependency that is not installed
 ├── DecodeError              1  one picture that cannot be decoded (a run turns it into a Failure)
 └── OutputError              1  the output cannot be written
-    ├── OutputLockedError    1  another run is writing this file
-    └── ResumeError          1  the partial output belongs to a different run
+    └── OutputLockedError    1  another run is writing this file
 ```
 
 A message says what happened, where, which values are allowed, and the flag that fixes it, in one
@@ -63,6 +63,10 @@ class OutputExistsError(UsageError):
     """The output file exists and neither overwriting nor resuming was asked for."""
 
 
+class ResumeError(UsageError):
+    """What is to be resumed belongs to a different run, or nobody knows to which."""
+
+
 class ModelError(ClipclsError):
     """A model that exists cannot be loaded."""
 
@@ -102,7 +106,3 @@ class OutputError(ClipclsError):
 
 class OutputLockedError(OutputError):
     """Another run is writing this file."""
-
-
-class ResumeError(OutputError):
-    """The partial output belongs to a different run."""

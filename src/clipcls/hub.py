@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -87,18 +89,44 @@ def weights_location(spec: ModelSpec) -> Path | None:
     return next((path for name in names if (path := _cached(repository, name))), None)
 
 
-def pull(spec: ModelSpec) -> Path:
-    """Return the weight file, downloaded with a progress bar on stderr if it is not here yet.
+def pull(spec: ModelSpec, *, progress: bool = False) -> Path:
+    """Return the weight file, downloaded if it is not here yet.
 
     A hub model's configuration comes along, so that the model can be used offline.
+
+    Args:
+        spec: The model.
+        progress: Whether the hub's client draws its bars on stderr.
 
     Raises:
         ModelDownloadError: It is not here and cannot be had.
     """
-    if spec.kind == "hub":
-        pull_config(spec)
-    found = weights_location(spec)
-    return found or _download(spec, *_remote(spec))
+    with nullcontext() if progress else no_progress_bars():
+        if spec.kind == "hub":
+            pull_config(spec)
+        found = weights_location(spec)
+        return found or _download(spec, *_remote(spec))
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keep the bars of the hub's client from the terminal, those of transformers' downloads too."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    # Whoever decided through the variable HF_HUB_DISABLE_PROGRESS_BARS is not overruled.
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 def pull_config(spec: ModelSpec) -> Path:
@@ -188,8 +216,8 @@ def describe(spec: ModelSpec) -> list[tuple[str, str]]:
     if config is None:
         return [("configuration", "not here: it comes with the weights")]
     found = architecture_of(config["model_cfg"], {})
-    preprocess = config.get("preprocess_cfg", {})
-    complete = {"mean", "std", "interpolation", "resize_mode"} <= preprocess.keys()
+    preprocess = config["preprocess_cfg"]
+    complete = {"interpolation", "resize_mode"} <= preprocess.keys()
     text = describe_preprocessing(preprocess) if complete else "partly open_clip's defaults"
     return _facts(found, text, quick_gelu=found.quick_gelu)
 
@@ -218,7 +246,8 @@ def read_config(path: Path) -> dict[str, Any]:
     """Read an `open_clip_config.json`.
 
     Raises:
-        ModelError: It is not readable, or lacks what every model has.
+        ModelError: It is not readable, or lacks what every model has: open_clip would take
+            OpenAI's mean and std for missing ones, and every score would be silently wrong.
     """
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -227,9 +256,30 @@ def read_config(path: Path) -> dict[str, Any]:
     model = config.get("model_cfg") if isinstance(config, dict) else None
     if not isinstance(model, dict) or "embed_dim" not in model:
         raise ModelError(f"{path} has no model_cfg with an embed_dim: it is not open_clip's")
-    preprocess = config.setdefault("preprocess_cfg", {})
     if not all(isinstance(p, dict) for p in (model.get("vision_cfg"), model.get("text_cfg"))):
         raise ModelError(f"{path} lacks vision_cfg or text_cfg in its model_cfg")
-    if not isinstance(preprocess, dict):
-        raise ModelError(f"{path} has a preprocess_cfg that is no object")
+    _check_preprocessing(config.get("preprocess_cfg"), path)
     return dict(config)
+
+
+def _check_preprocessing(preprocess: object, path: Path) -> None:
+    if not isinstance(preprocess, dict):
+        preprocess = {}
+    # Old configurations name neither interpolation nor resize_mode. There open_clip's defaults,
+    # bicubic and shortest, are right: it knew no other way when they were written.
+    bad = [key for key in ("mean", "std") if not _is_per_channel(preprocess.get(key))]
+    if bad:
+        example = ", ".join(f'"{key}": [R, G, B]' for key in bad)
+        raise ModelError(
+            f"{path} lacks {' and '.join(bad)} (three numbers each) in its preprocess_cfg, and a"
+            f" guess could make every score wrong: add {example} as the model was trained, for a"
+            " hub model in a copy of its files that is given with --model FOLDER"
+        )
+
+
+def _is_per_channel(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in value)
+    )

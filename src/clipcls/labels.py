@@ -144,8 +144,8 @@ def _entry(tokens: Sequence[_Token], where: str) -> _Entry:
         name = _text(tokens)
         if ("|", False) in tokens:
             raise LabelError(
-                f"{where}: {name!r} has several wordings and no name: write name={name},"
-                r" or \| for a bar in the name"
+                f"{where}: {name!r} has several wordings and no name: write a name and = before"
+                r" them, or \| for a bar in the name"
             )
         return _Entry(name, (default_wording(name),), where)
     equals = tokens.index(("=", False))
@@ -172,6 +172,8 @@ def read_labels(path: Path) -> tuple[Label, ...]:
 
 def _file_entries(path: Path) -> list[_Entry]:
     reader = _READERS.get(path.suffix.lower())
+    if reader is None and path.is_dir():
+        raise LabelError(f"{path}: is a folder, a label file is needed (--labels-file)")
     if reader is None:
         raise LabelError(
             f"{path}: a label file ends in {', '.join(_READERS)}: rename it, or give the labels"

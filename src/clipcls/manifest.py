@@ -17,13 +17,18 @@ from clipcls.errors import ResumeError
 VERSION = 1
 """Version of the layout of the file."""
 
-COMPARED = ("clipcls", "model", "prompts", "scoring", "decode", "output")
+COMPARED = ("versions", "prompts", "scoring", "decode", "output", "device_kind", "model")
 """The keys that must be equal for two runs to give equal rows."""
 
 
 def manifest_path(output: Path) -> Path:
     """Return where the manifest of an output lies: `out.csv` -> `out.csv.manifest.json`."""
     return output.with_name(output.name + ".manifest.json")
+
+
+def is_complete(content: Mapping[str, Any]) -> bool:
+    """Whether a manifest describes an output that was finished."""
+    return "inputs_sha256" in content
 
 
 def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
@@ -68,23 +73,25 @@ def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any], where: Path) 
         # Through JSON, so that tuples and lists or 1 and 1.0 do not count as differences.
         found = _first_difference(old.get(key), json.loads(json.dumps(new[key])), key)
         if found is not None:
-            place, before, now = found
             raise ResumeError(
-                f"cannot resume {where}: {place} was {_shown(before)} and is now {_shown(now)};"
-                " use the old setting, or --overwrite to start anew"
+                f"cannot resume {where}: {found}; use the old setting, or --overwrite to start anew"
             )
 
 
-def _first_difference(old: Any, new: Any, place: str) -> tuple[str, Any, Any] | None:
-    if isinstance(old, dict) and isinstance(new, dict):
-        if list(old) != list(new):
-            return place, list(old), list(new)
-        for key in new:
-            found = _first_difference(old[key], new[key], f"{place}.{key}")
-            if found is not None:
-                return found
-        return None
-    return None if old == new else (place, old, new)
+def _first_difference(old: Any, new: Any, place: str) -> str | None:
+    """Return the first difference as a sentence, None when there is none."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return None if old == new else f"{place} was {_shown(old)} and is now {_shown(new)}"
+    added = [key for key in new if key not in old]
+    removed = [key for key in old if key not in new]
+    if added or removed:
+        parts = [f"without {_shown(removed)}"] if removed else []
+        parts += [f"with {_shown(added)}"] if added else []
+        return f"{place} is now {' and '.join(parts)}"
+    if list(old) != list(new):
+        return f"{place} has another order: {_shown(list(old))}, now {_shown(list(new))}"
+    differences = (_first_difference(old[key], new[key], f"{place}.{key}") for key in new)
+    return next((found for found in differences if found is not None), None)
 
 
 def _shown(value: Any) -> str:

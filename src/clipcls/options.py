@@ -1,8 +1,8 @@
 """Frozen options: what the user decided, checked in one place.
 
-The command line builds these and the library takes them; no other room knows a flag. Each has a
-`fingerprint()` over the fields that can change a result, which is the resume key (and the cache
-key later). Fields that only change speed are marked so and left out of it.
+The command line builds these and the library takes them; no other room knows a flag. Each describes
+the fields that can change a result: `described()` goes into the manifest, which `--resume` compares
+field by field, and `fingerprint()` is its digest. Fields that change no result are marked so.
 """
 
 from __future__ import annotations
@@ -31,6 +31,17 @@ class OutputFormat(_Choice):
     PARQUET = "parquet"
 
 
+_FORMAT_OF_EXTENSION = {
+    "": OutputFormat.CSV,
+    ".csv": OutputFormat.CSV,
+    ".txt": OutputFormat.CSV,
+    ".jsonl": OutputFormat.JSONL,
+    ".ndjson": OutputFormat.JSONL,
+    ".parquet": OutputFormat.PARQUET,
+    ".pq": OutputFormat.PARQUET,
+}
+
+
 class Precision(_Choice):
     """Number format of weights and activations."""
 
@@ -48,8 +59,8 @@ class Truncated(_Choice):
 
 
 def _speed(default: object) -> object:
-    """A field that changes speed only and is therefore no part of the fingerprint."""
-    return field(default=default, metadata={"speed_only": True})
+    """A field that changes speed only and is therefore not described."""
+    return field(default=default, metadata={"no_result": True})
 
 
 class _Fingerprinted:
@@ -60,7 +71,7 @@ class _Fingerprinted:
         return {
             f.name: value.value if isinstance(value := getattr(self, f.name), Enum) else value
             for f in fields(self)  # type: ignore[arg-type]
-            if not f.metadata.get("speed_only")
+            if not f.metadata.get("no_result")
         }
 
     def fingerprint(self) -> str:
@@ -169,13 +180,13 @@ class OutputOptions(_Fingerprinted):
         resume: Whether an interrupted run is continued.
     """
 
-    path: Path | None = field(default=None, metadata={"speed_only": True})
+    path: Path | None = field(default=None, metadata={"no_result": True})
     format: OutputFormat | None = None
     top_k: int | None = None
     logits: bool = False
     similarities: bool = False
-    overwrite: bool = field(default=False, metadata={"speed_only": True})
-    resume: bool = field(default=False, metadata={"speed_only": True})
+    overwrite: bool = field(default=False, metadata={"no_result": True})
+    resume: bool = field(default=False, metadata={"no_result": True})
 
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k < 1:
@@ -184,19 +195,24 @@ class OutputOptions(_Fingerprinted):
             raise OptionError("--overwrite and --resume contradict each other: give one of them")
         if self.resume and self.path is None:
             raise OptionError("--resume needs the file to continue: give it with -o FILE")
+        self._check_extension()
         if self.path is None and self.format is OutputFormat.PARQUET:
             raise OptionError("Parquet cannot be streamed to standard output: give -o FILE.parquet")
+
+    def _check_extension(self) -> None:
+        """Refuse `out.xlsx`: a CSV by that name would fail wherever it is opened."""
+        if self.path is None or self.format is not None or not self.path.suffix:
+            return
+        if self.path.suffix.lower() not in _FORMAT_OF_EXTENSION:
+            raise OptionError(
+                f"the extension of {self.path} says no format: name it .csv, .jsonl or .parquet,"
+                f" or add --format ({', '.join(OutputFormat)})"
+            )
 
     @property
     def resolved_format(self) -> OutputFormat:
         """The format in force: the explicit one, else the extension's, else CSV."""
         if self.format is not None:
             return self.format
-        by_extension = {
-            ".jsonl": OutputFormat.JSONL,
-            ".ndjson": OutputFormat.JSONL,
-            ".parquet": OutputFormat.PARQUET,
-            ".pq": OutputFormat.PARQUET,
-        }
         suffix = self.path.suffix.lower() if self.path is not None else ""
-        return by_extension.get(suffix, OutputFormat.CSV)
+        return _FORMAT_OF_EXTENSION.get(suffix, OutputFormat.CSV)

@@ -23,6 +23,15 @@ def printable_path(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def visible(text: str) -> str:
+    """Return `text` as one line that a terminal shows as it is.
+
+    Names are data: control characters become escapes, so that no name can move the cursor, change
+    colours or add lines to a message.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in printable_path(text))
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRef:
     """One input picture before it was opened.
@@ -106,6 +115,22 @@ class RunReport:
     skipped: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     interrupted: bool = False
+
+    def add(self, record: Record) -> None:
+        """Count a record that this run made."""
+        if isinstance(record, Failure):
+            self.count("", record.reason)
+        else:
+            self.done += 1
+            self.count(record.prediction, "")
+
+    def count(self, prediction: str, reason: str) -> None:
+        """Count a row: its prediction or, where that is empty, the reason of the failure."""
+        if prediction:
+            self.counts[prediction] += 1
+        else:
+            self.failed += 1
+            self.reasons[reason] += 1
 
     @property
     def exit_code(self) -> int:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from itertools import islice
+from importlib.metadata import version
+from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import clipcls
@@ -24,7 +25,8 @@ from clipcls.decode import is_candidate
 from clipcls.devices import DeviceChoice, choose_device
 from clipcls.discovery import Discovery
 from clipcls.encoder import load_encoder
-from clipcls.errors import LabelError, ResumeError
+from clipcls.errors import OptionError, ResumeError
+from clipcls.hub import pull
 from clipcls.labels import Label
 from clipcls.models import ModelSpec, resolve_model
 from clipcls.options import (
@@ -34,10 +36,11 @@ from clipcls.options import (
     RuntimeOptions,
     ScoringOptions,
 )
-from clipcls.pipeline import classify_refs
+from clipcls.pipeline import Pace, classify_refs
 from clipcls.prompts import PromptSet, build_prompts
-from clipcls.records import UNKNOWN, Failure, ImageRef, Record, RunReport, printable_path
-from clipcls.sink import Sink, check_rows, open_sink
+from clipcls.records import ImageRef, Record, RunReport, printable_path
+from clipcls.scoring import check_labels_fit
+from clipcls.sink import Sink, check_row, open_sink
 from clipcls.writers import Columns, SavedRow
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ class Job:
         templates: Finished templates, each with the slot `<>`.
         model: A preset, name, folder or file (see `clipcls.models`).
         architecture: The architecture of a bare weight file.
+        reads: Files that the job was made from (labels, templates), which it must not overwrite.
     """
 
     inputs: tuple[str, ...]
@@ -61,6 +65,7 @@ class Job:
     templates: tuple[str, ...]
     model: str
     architecture: str | None = None
+    reads: tuple[Path, ...] = ()
     scoring: ScoringOptions = field(default_factory=ScoringOptions)
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     discovery: DiscoveryOptions = field(default_factory=DiscoveryOptions)
@@ -69,7 +74,13 @@ class Job:
 
 
 class Observer:
-    """Told what a run does as it does it, from the thread that runs it; this one stays silent."""
+    """Told what a run does as it does it, from the thread that runs it; this one stays silent.
+
+    Attributes:
+        shows_downloads: Whether a download may draw its progress on stderr.
+    """
+
+    shows_downloads = False
 
     def loading(self, spec: ModelSpec, device: DeviceChoice) -> None:
         """The model is about to be loaded."""
@@ -117,74 +128,99 @@ def run(
     """
     observer = observer or Observer()
     prompts = build_prompts(job.labels, job.templates)
-    _check_labels(job)
+    check_labels_fit(prompts.labels, job.scoring)
     output = job.output
     columns = Columns(prompts.labels, output.top_k, output.logits, output.similarities)
     spec = resolve_model(job.model, job.architecture)
     inputs = _Inputs(job, stdin)
+    inputs.check_apart_from(output.path)
     settings = _settings(job, prompts)
-    with open_sink(output, columns, settings, stdout or sys.stdout.buffer) as sink:
+    with open_sink(output, columns, settings, stdout) as sink:
         device = choose_device(job.runtime)
         loaded = encoder or _load(spec, device, observer)
         for message in advice(prompts, loaded, job.scoring):
             observer.warned(message)
         scorer = make_scorer(prompts, loaded, job.scoring)
         batch_size = sink.batch_size or device.batch_size
+        if job.runtime.batch_size not in (None, batch_size):
+            observer.warned(f"keeping the batch size of the interrupted run, {batch_size}")
         manifest = {**settings, **_circumstances(job, loaded, device), "batch_size": batch_size}
-        rows = sink.begin(manifest, batch_size)
+        kept = sink.begin(manifest, batch_size)
         if sink.complete is not None:
             report = _check_complete(sink.complete, inputs, job)
-            observer.finished(report)
-            return report
-        check_rows(rows, (printable_path(ref.path) for ref in inputs), output.path)
-        observer.started(prompts, inputs.total, len(rows))
-        records = classify_refs(
-            inputs, loaded, scorer, job.decode, batch_size=batch_size, workers=device.workers
-        )
-        report = _report_of(rows)
-        began = time.perf_counter()
-        with closing(_counted(records, report, observer)) as counted:
-            report.interrupted = not _write(counted, sink, batch_size, should_stop)
-        report.seconds = time.perf_counter() - began
-        report.skipped.update(inputs.skipped)
-        if not report.interrupted:
-            sink.finish(_summary(report, inputs))
+        else:
+            report = _report_of(sink.kept_rows(), inputs, output.path)
+            observer.started(prompts, inputs.total, kept)
+            pace = Pace(batch_size, device.workers, should_stop)
+            records = classify_refs(inputs, loaded, scorer, job.decode, pace)
+            _score(records, sink, pace, report, observer)
+            report.skipped.update(inputs.skipped)
+            if not report.interrupted:
+                sink.finish(_summary(report, inputs))
         observer.finished(report)
         return report
+
+
+def _score(
+    records: Generator[Record, None, None],
+    sink: Sink,
+    pace: Pace,
+    report: RunReport,
+    observer: Observer,
+) -> None:
+    """Write the records batch by batch and count them, until they end or a stop is asked for."""
+    began = time.perf_counter()
+    with closing(records):
+        while batch := list(islice(records, pace.batch_size)):
+            sink.write(batch)
+            for record in batch:
+                report.add(record)
+                observer.scored(record)
+            if pace.should_stop():
+                break
+        report.interrupted = pace.should_stop()
+    report.seconds = time.perf_counter() - began
 
 
 def _load(spec: ModelSpec, device: DeviceChoice, observer: Observer) -> Encoder:
     for note in spec.notes:
         observer.warned(note)
+    pull(spec, progress=observer.shows_downloads)
     observer.loading(spec, device)
     return load_encoder(spec, device)
-
-
-def _check_labels(job: Job) -> None:
-    names = [label.name for label in job.labels]
-    if job.scoring.can_reject and UNKNOWN in names:
-        raise LabelError(
-            f"the label '{UNKNOWN}' could not be told from a rejected picture when --threshold or"
-            f" --margin is given: rename it (other={UNKNOWN} keeps its prompt)"
-        )
-    if job.scoring.margin is not None and len(names) < 2:
-        raise LabelError("--margin compares two labels and there is one: add a label")
 
 
 class _Inputs(Iterator[ImageRef]):
     """The inputs in order, with their digest.
 
     They are listed before anything is loaded, so that an empty folder costs no time and the
-    progress has an end, unless they come through a pipe: then they are taken as they come.
+    progress has an end, unless they come through a pipe: then they are taken as they come, the
+    first one awaited so that an empty pipe costs nothing either.
     """
 
     def __init__(self, job: Job, stdin: BinaryIO | None) -> None:
         found = Discovery(job.inputs, job.discovery, is_image=is_candidate, stdin=stdin)
         self.skipped = found.skipped
-        listed = None if found.streams else list(found)
-        self.total = None if listed is None else len(listed)
-        self._refs = iter(found if listed is None else listed)
+        refs = iter(found)
+        self._listed = [next(refs)] if found.streams else list(refs)
+        self.total = None if found.streams else len(self._listed)
+        self._refs = chain(self._listed, refs)
+        self._read = [*job.reads, *(Path(text[1:]) for text in job.inputs if text[:1] == "@")]
         self._digest = hashlib.sha256()
+
+    def check_apart_from(self, output: Path | None) -> None:
+        """Refuse to write the output over something that this run reads.
+
+        Raises:
+            OptionError: The output is a picture, a list or another file that the run reads.
+        """
+        if output is None or not output.is_file():
+            return
+        # Only names that are alike are compared, so that a million pictures cost no system call.
+        alike = (ref.path for ref in self._listed if os.path.basename(ref.path) == output.name)
+        for path in (*self._read, *map(Path, alike)):
+            if path.exists() and os.path.samefile(path, output):
+                raise OptionError(f"{output} is read by this run: choose another file with -o")
 
     def __next__(self) -> ImageRef:
         ref = next(self._refs)
@@ -199,7 +235,11 @@ class _Inputs(Iterator[ImageRef]):
 def _settings(job: Job, prompts: PromptSet) -> dict[str, Any]:
     """The part of the manifest that is known before a model is loaded."""
     return {
-        "clipcls": clipcls.__version__,
+        "versions": {
+            "clipcls": clipcls.__version__,
+            "open_clip": version("open_clip_torch"),
+            "torch": version("torch"),
+        },
         "prompts": {
             label: list(texts) for label, texts in zip(prompts.labels, prompts.prompts, strict=True)
         },
@@ -212,9 +252,14 @@ def _settings(job: Job, prompts: PromptSet) -> dict[str, Any]:
 def _circumstances(job: Job, encoder: Encoder, device: DeviceChoice) -> dict[str, Any]:
     """The part of the manifest that the loaded model and the machine say."""
     return {
-        "model": {"name": encoder.name, "fingerprint": encoder.fingerprint},
+        "model": {
+            "name": encoder.name,
+            "precision": device.precision.value,
+            "fingerprint": encoder.fingerprint,
+        },
         "device": device.device,
-        "precision": device.precision.value,
+        # Another kind of device rounds differently, another one of the same kind does not.
+        "device_kind": device.device.partition(":")[0],
         "inputs": [printable_path(text) for text in job.inputs],
         "started": _now(),
     }
@@ -237,15 +282,16 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _report_of(rows: Sequence[SavedRow]) -> RunReport:
-    """Count the rows that were kept from an interrupted run."""
-    report = RunReport(resumed=len(rows))
-    for row in rows:
-        if row.prediction:
-            report.counts[row.prediction] += 1
-        else:
-            report.failed += 1
-            report.reasons[row.error] += 1
+def _report_of(
+    kept: Iterable[SavedRow], inputs: Iterator[ImageRef], where: Path | None
+) -> RunReport:
+    """Count the rows that are kept from an interrupted run, and skip their inputs."""
+    report = RunReport()
+    for number, row in enumerate(kept, start=1):
+        ref = next(inputs, None)
+        check_row(row, number, None if ref is None else printable_path(ref.path), where)
+        report.resumed += 1
+        report.count(row.prediction, row.error)
     return report
 
 
@@ -264,29 +310,3 @@ def _check_complete(complete: Mapping[str, Any], inputs: _Inputs, job: Job) -> R
         reasons=Counter(complete["reasons"]),
         skipped=Counter(complete["skipped"]),
     )
-
-
-def _counted(
-    records: Iterable[Record], report: RunReport, observer: Observer
-) -> Generator[Record, None, None]:
-    """Pass the records on and count them."""
-    for record in records:
-        if isinstance(record, Failure):
-            report.failed += 1
-            report.reasons[record.reason] += 1
-        else:
-            report.done += 1
-            report.counts[record.prediction] += 1
-        observer.scored(record)
-        yield record
-
-
-def _write(
-    records: Iterator[Record], sink: Sink, batch_size: int, should_stop: Callable[[], bool]
-) -> bool:
-    """Write the records batch by batch; return whether they were all written."""
-    while batch := list(islice(records, batch_size)):
-        sink.write(batch)
-        if should_stop():
-            return False
-    return True

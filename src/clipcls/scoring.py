@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcls.errors import LabelError
 from clipcls.options import ScoringOptions
 from clipcls.records import UNKNOWN
 
@@ -60,21 +61,39 @@ def sigmoid(logits: Float32) -> Float32:
     return (0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)
 
 
+def check_labels_fit(labels: Sequence[str], options: ScoringOptions) -> None:
+    """Refuse labels that the options make no sense with.
+
+    Raises:
+        LabelError: A label named `unknown` beside rejected pictures, or a margin with one label.
+    """
+    if options.can_reject and UNKNOWN in labels:
+        raise LabelError(
+            f"the label '{UNKNOWN}' could not be told from a rejected picture when --threshold or"
+            f" --margin is given: rename it (other={UNKNOWN} keeps its prompt)"
+        )
+    if options.margin is not None and len(labels) < 2:
+        raise LabelError("--margin compares two labels and there is one: add a label")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
     """The scores of one batch.
 
     Attributes:
+        labels: The C labels.
         similarities: (B, C) float32 cosines.
         logits: (B, C) float32.
         probabilities: (B, C) float32.
-        predictions: B labels, `unknown` among them where a threshold says so.
+        predictions: B labels, `unknown` among them where a threshold says so, and None where the
+            model gave no finite numbers.
     """
 
+    labels: tuple[str, ...]
     similarities: Float32
     logits: Float32
     probabilities: Float32
-    predictions: tuple[str, ...]
+    predictions: tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,9 +120,12 @@ class Scorer:
         logits = (similarities * np.float32(self.scale) + np.float32(self.bias)).astype(np.float32)
         probabilities = sigmoid(logits) if self.options.multi_label else softmax(logits)
         predictions = tuple(self._decide(row) for row in probabilities)
-        return Scores(similarities, logits, probabilities, predictions)
+        return Scores(self.labels, similarities, logits, probabilities, predictions)
 
-    def _decide(self, probabilities: Float32) -> str:
+    def _decide(self, probabilities: Float32) -> str | None:
+        # argmax would call the first NaN the best label, and no threshold is above a NaN.
+        if not np.isfinite(probabilities).all():
+            return None
         best = int(probabilities.argmax())
         top = float(probabilities[best])
         threshold, margin = self.options.threshold, self.options.margin

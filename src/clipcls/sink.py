@@ -8,9 +8,11 @@ of the operating system that dies with its process.
 from __future__ import annotations
 
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +25,13 @@ from clipcls.errors import (
     OutputLockedError,
     ResumeError,
 )
-from clipcls.manifest import check_same_run, manifest_path, read_manifest, write_manifest
+from clipcls.manifest import (
+    check_same_run,
+    is_complete,
+    manifest_path,
+    read_manifest,
+    write_manifest,
+)
 from clipcls.options import OutputOptions
 from clipcls.records import Record
 from clipcls.writers import Columns, SavedRow, make_writer
@@ -41,8 +49,12 @@ class Sink(ABC):
     complete: dict[str, Any] | None = None
 
     @abstractmethod
-    def begin(self, manifest: Mapping[str, Any], batch_size: int) -> list[SavedRow]:
-        """Get ready for the first row and return the rows that are kept from before."""
+    def begin(self, manifest: Mapping[str, Any], batch_size: int) -> int:
+        """Get ready for the first row and return how many rows are kept from before."""
+
+    def kept_rows(self) -> Iterator[SavedRow]:
+        """Yield the rows that are kept from before; not to be mixed with writing."""
+        return iter(())
 
     @abstractmethod
     def write(self, records: Sequence[Record]) -> None:
@@ -55,7 +67,10 @@ class Sink(ABC):
 
 @contextmanager
 def open_sink(
-    options: OutputOptions, columns: Columns, settings: Mapping[str, Any], stdout: BinaryIO
+    options: OutputOptions,
+    columns: Columns,
+    settings: Mapping[str, Any],
+    stdout: BinaryIO | None = None,
 ) -> Iterator[Sink]:
     """Open the output and hold it until the run is over.
 
@@ -63,7 +78,7 @@ def open_sink(
         options: What is written where.
         columns: The columns of the output.
         settings: What is known of the manifest before a model is loaded.
-        stdout: Where rows go when `options` names no file.
+        stdout: Where rows go when `options` names no file; standard output by default.
 
     Raises:
         OutputExistsError: The output, or a partial one, is there and no option says what to do.
@@ -72,22 +87,38 @@ def open_sink(
         OptionError: The folder does not exist, or the path is a folder.
     """
     if options.path is None:
-        yield _StreamSink(options, columns, stdout)
+        yield _StreamSink(options, columns, stdout or _standard_output())
         return
-    _check_place(options.path)
-    with _locked(options.path):
-        sink = _FileSink(options, columns, settings)
+    target = _checked(options)
+    if target.exists() and not target.is_file():
+        # A pipe or a device (/dev/null) is written to, never replaced.
+        with target.open("wb") as stream:
+            yield _StreamSink(options, columns, stream)
+        return
+    with _locked(target):
+        sink = _FileSink(target, options, columns, settings)
         try:
             yield sink
         finally:
             sink.close()
 
 
-def _check_place(path: Path) -> None:
+def _standard_output() -> BinaryIO:
+    if sys.stdout is None:
+        raise OutputError("standard output is closed: name a file with -o FILE")
+    return sys.stdout.buffer
+
+
+def _checked(options: OutputOptions) -> Path:
+    """Return the real path of the output; a link is followed, not replaced."""
+    path = Path(os.path.realpath(options.path or ""))
     if path.is_dir():
-        raise OptionError(f"{path} is a folder: name a file (-o {path}/out.csv)")
+        raise OptionError(f"{options.path} is a folder: name a file (-o {options.path}/out.csv)")
     if not path.parent.is_dir():
         raise OptionError(f"the folder {path.parent} does not exist: make it, or change -o")
+    if options.resume and path.exists() and not path.is_file():
+        raise OptionError(f"{options.path} is no regular file: it cannot be resumed")
+    return path
 
 
 @contextmanager
@@ -105,9 +136,14 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while it is held, so that no other run can take the file that goes away.
-        lock_file.unlink(missing_ok=True)
+        # Removed while it is held: whoever has the file open already sees that it has no name any
+        # more and tries again. Windows does not remove an open file, so there it comes after.
+        if os.name != "nt":
+            lock_file.unlink(missing_ok=True)
         lock.release()
+        with suppress(OSError):
+            if os.name == "nt":
+                lock_file.unlink()
 
 
 class _StreamSink(Sink):
@@ -115,14 +151,15 @@ class _StreamSink(Sink):
 
     def __init__(self, options: OutputOptions, columns: Columns, stream: BinaryIO) -> None:
         self._writer = make_writer(options.resolved_format, columns, stream)
+        self._place = str(options.path or "standard output")
 
-    def begin(self, manifest: Mapping[str, Any], batch_size: int) -> list[SavedRow]:
-        with _errors_of("standard output"):
+    def begin(self, manifest: Mapping[str, Any], batch_size: int) -> int:
+        with _errors_of(self._place):
             self._writer.start()
-        return []
+        return 0
 
     def write(self, records: Sequence[Record]) -> None:
-        with _errors_of("standard output"):
+        with _errors_of(self._place):
             self._writer.write(records)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -133,33 +170,30 @@ class _FileSink(Sink):
     """A partial file and its manifest, moved into place at the end."""
 
     def __init__(
-        self, options: OutputOptions, columns: Columns, settings: Mapping[str, Any]
+        self, target: Path, options: OutputOptions, columns: Columns, settings: Mapping[str, Any]
     ) -> None:
-        if options.path is None:
-            raise OptionError("a file needs a path (-o FILE)")
-        self._target = options.path
-        self._partial = options.path.with_name(options.path.name + ".part")
-        self._old = self._take_stock(options, settings)
+        self._target = target
+        self._partial = target.with_name(target.name + ".part")
+        self._format, self._columns = options.resolved_format, columns
         self._manifest: Mapping[str, Any] = {}
+        self._rows = 0
+        self._old = self._take_stock(options, settings)
         try:
-            # Opened for appending so that nothing is lost before the manifest was compared.
-            self._stream = self._partial.open("ab+")
+            # Not truncated: the rows of an interrupted run are in it.
+            descriptor = os.open(self._partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0))
         except OSError as error:
             raise OutputError(f"cannot write {self._partial}: {error.strerror}") from error
-        self._stream.close()
-        self._stream = self._partial.open("rb+")
-        self._writer = make_writer(options.resolved_format, columns, self._stream)
+        self._stream = os.fdopen(descriptor, "r+b")
+        self._writer = make_writer(self._format, columns, self._stream)
 
     def _take_stock(
         self, options: OutputOptions, settings: Mapping[str, Any]
     ) -> dict[str, Any] | None:
         """Return the manifest of the partial output to continue, None to start anew."""
-        target, partial, described = self._target, self._partial, manifest_path(self._partial)
-        if described.exists() and not partial.exists() and target.exists():
-            # A run was killed between its last two renames.
-            os.replace(described, manifest_path(target))
+        self._mend_last_rename()
         if options.overwrite:
             return None
+        target, partial, described = self._target, self._partial, manifest_path(self._partial)
         if not options.resume:
             self._refuse_to_replace()
             return None
@@ -170,8 +204,19 @@ class _FileSink(Sink):
             return old
         if target.exists():
             self.complete = read_manifest(manifest_path(target))
+            if not is_complete(self.complete):
+                raise ResumeError(f"{manifest_path(target)} is of an unfinished run: --overwrite")
             check_same_run(self.complete, settings, target)
         return None
+
+    def _mend_last_rename(self) -> None:
+        """Finish what a run that was killed between its last two renames left undone."""
+        described = manifest_path(self._partial)
+        if not described.exists() or self._partial.exists() or not self._target.exists():
+            return
+        with suppress(ResumeError):
+            if is_complete(read_manifest(described)):
+                os.replace(described, manifest_path(self._target))
 
     def _refuse_to_replace(self) -> None:
         if self._target.exists():
@@ -183,27 +228,50 @@ class _FileSink(Sink):
                 f"{self._partial} is there from an interrupted run: --resume continues it,"
                 " --overwrite starts anew"
             )
+        if self._partial.exists() and self._partial.stat().st_size:
+            raise OutputExistsError(
+                f"{self._partial} is in the way and no run of clipcls left it: move it, or choose"
+                " another file with -o"
+            )
 
-    def begin(self, manifest: Mapping[str, Any], batch_size: int) -> list[SavedRow]:
+    def begin(self, manifest: Mapping[str, Any], batch_size: int) -> int:
         if self.complete is not None:
             check_same_run(self.complete, manifest, self._target)
-            return []
-        rows: list[SavedRow] = []
+            return 0
+        end = 0
         if self._old is not None:
             check_same_run(self._old, manifest, self._target)
-            rows = list(self._writer.saved_rows())
-            # Whole batches only, so that the next batch is one that a full run would have had.
-            del rows[len(rows) - len(rows) % batch_size :]
+            self._rows, end = self._whole_batches(batch_size)
+        self._manifest = manifest
         with _errors_of(self._partial):
-            self._writer.continue_at(rows[-1].end if rows else 0)
-            # After the header: a partial file with a manifest always has one.
-            self._manifest = manifest
+            self._stream.seek(end)
+            self._stream.truncate()
+            # Before the first byte, so that a partial file that is not empty has a manifest.
             write_manifest(manifest_path(self._partial), manifest)
-        return rows
+            if end == 0:
+                self._writer.start()
+        return self._rows
+
+    def _whole_batches(self, batch_size: int) -> tuple[int, int]:
+        """Return number and end of the rows in whole batches.
+
+        The next batch then is one that an uninterrupted run would have had.
+        """
+        rows, end = 0, 0
+        for number, row in enumerate(self._writer.saved_rows(), start=1):
+            if number % batch_size == 0:
+                rows, end = number, row.end
+        return rows, end
+
+    def kept_rows(self) -> Iterator[SavedRow]:
+        with self._partial.open("rb") as stream:
+            rows = make_writer(self._format, self._columns, stream).saved_rows()
+            yield from islice(rows, self._rows)
 
     def write(self, records: Sequence[Record]) -> None:
         with _errors_of(self._partial):
             self._writer.write(records)
+        self._rows += len(records)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         if self.complete is not None:
@@ -213,14 +281,15 @@ class _FileSink(Sink):
             os.fsync(self._stream.fileno())
             self._stream.close()
             write_manifest(manifest_path(self._partial), {**self._manifest, **summary})
-            self._writer.finish(self._partial, self._target)
+            self._writer.finish(self._partial, self._target, self._rows)
             os.replace(manifest_path(self._partial), manifest_path(self._target))
 
     def close(self) -> None:
         """Close the partial file; remove it when no run has begun in it."""
         self._stream.close()
-        if not manifest_path(self._partial).exists():
-            self._partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            if not self._partial.stat().st_size and not manifest_path(self._partial).exists():
+                self._partial.unlink()
 
 
 @contextmanager
@@ -235,22 +304,21 @@ def _errors_of(place: Path | str) -> Iterator[None]:
         raise OutputError(f"cannot write {place}: {error.strerror or error}{kept}") from error
 
 
-def check_rows(rows: Sequence[SavedRow], paths: Iterator[str], where: Path | None) -> None:
-    """Refuse to continue when the inputs are no longer those that the kept rows came from.
+def check_row(row: SavedRow, number: int, path: str | None, where: Path | None) -> None:
+    """Refuse to continue when a kept row is not of the input that stands there now.
 
     Args:
-        rows: The rows kept from before, in order.
-        paths: The inputs, as written, in order; as many are consumed as there are rows.
+        row: The row kept from before.
+        number: Its number, from 1.
+        path: The input's path, as written; None when the inputs have come to their end.
         where: The output, for the message.
 
     Raises:
-        ResumeError: Naming the first row that differs.
+        ResumeError: Naming both.
     """
-    for number, row in enumerate(rows, start=1):
-        path = next(paths, None)
-        if path != row.path:
-            now = "nothing" if path is None else f"'{path}'"
-            raise ResumeError(
-                f"cannot resume {where}: row {number} is '{row.path}', the inputs now have {now}"
-                " there; give the inputs of the first run, or --overwrite to start anew"
-            )
+    if path != row.path:
+        now = "nothing" if path is None else f"'{path}'"
+        raise ResumeError(
+            f"cannot resume {where}: row {number} is '{row.path}', the inputs now have {now}"
+            " there; give the inputs of the first run, or --overwrite to start anew"
+        )

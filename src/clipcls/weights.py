@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcls.catalog import architectures
+from clipcls.devices import is_out_of_memory
 from clipcls.errors import ModelError, WeightsMismatchError
 from clipcls.models import is_torchscript
 
@@ -39,6 +40,8 @@ def read_weights(path: Path) -> dict[str, Any]:
             " those could run any code; give the weights as .safetensors"
         ) from error
     except UNREADABLE as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelError(f"{path} is no readable weight file ({first_line(error)})") from error
     return _only_tensors(state, path)
 

@@ -17,6 +17,7 @@ Invoke = Callable[..., Result]
 def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
     """Run `clipcls ARGUMENTS`; models load at once and know colours."""
     monkeypatch.setattr("clipcls.run.load_encoder", lambda spec, device: FakeEncoder())
+    monkeypatch.setattr("clipcls.run.pull", lambda spec, progress: None)
 
     def call(*arguments: object, stdin: bytes | None = None) -> Result:
         return CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)

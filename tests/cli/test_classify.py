@@ -132,6 +132,15 @@ def test_names_cannot_style_or_move_the_terminal(invoke: Invoke, tmp_path: Path)
     assert "[bold]a[/bold]: a photo of a [bold]a[/bold]" in result.stderr
 
 
+def test_an_error_message_is_one_plain_line_whatever_the_name(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    result = invoke("classify", tmp_path / "\x1b[31mred\n.png", *RGB)
+    assert result.exit_code == 2
+    assert "\x1b" not in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_the_model_may_come_from_the_environment(
     invoke: Invoke, colours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
+from huggingface_hub.utils import are_progress_bars_disabled  # type: ignore[attr-defined]
 from typer.testing import CliRunner
 
 from clipcls.cli import app
@@ -89,6 +92,24 @@ def test_pull_prints_where_the_weights_are(hub_cache: HubCache) -> None:
     path = hub_cache.add(FAST_REPOSITORY, "open_clip_model.safetensors", b"weights")
     result = runner.invoke(app, ["models", "pull", "fast"])
     assert (result.exit_code, result.stdout) == (0, f"{path}\n")
+
+
+def test_pull_shows_the_progress_of_the_download(
+    hub_cache: HubCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+
+    def download(repository: str, name: str) -> str:
+        shown.append(not are_progress_bars_disabled())
+        return str(hub_cache.add(repository, name, b"weights"))
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_PROGRESS_BARS", None)
+    session = SimpleNamespace(head=lambda url, timeout: None)
+    monkeypatch.setattr(huggingface_hub, "get_session", lambda: session)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    result = runner.invoke(app, ["models", "pull", "fast"])
+    assert (result.exit_code, shown) == (0, [True])
 
 
 def test_pull_without_network_is_one_line() -> None:

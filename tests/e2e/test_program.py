@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
-import random
-import shutil
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from clipcls import read_results
+from clipcls import Classifier, Prediction, RuntimeOptions, read_results
 from tests.e2e.conftest import ROOT, Program, command
+from tests.e2e.damage import damage_all
 
 LABELS = ("--labels", "cat,dog,no cat", "--device", "cpu")
+COPIES = 20
+"""How often the forty pictures stand in the crowd: seconds of work, so that a run can be stopped in
+its middle."""
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +37,56 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(40):
         mode, extension = kinds[i % len(kinds)]
         height, width = generator.integers(20, 200, 2)
-        noise = generator.integers(0, 255, (height, width, 3), dtype=np.uint8)
-        Image.fromarray(noise).convert(mode).save(folder / f"picture {i}.{extension}")
+        colour = generator.integers(0, 255, 3)
+        noise = generator.integers(0, 255, (height, width, 3)) // 2 + colour // 2
+        picture = Image.fromarray(noise.astype(np.uint8)).convert(mode)
+        picture.save(folder / f"picture {i}.{extension}")
     return folder
+
+
+@pytest.fixture(scope="module")
+def crowd(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The forty pictures many times over, each a file of its own (a hard link)."""
+    folder = tmp_path_factory.mktemp("crowd")
+    for copy in range(COPIES):
+        for picture in photos.iterdir():
+            os.link(picture, folder / f"{copy} {picture.name}")
+    return folder
+
+
+def start(arguments: Sequence[object]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command(*arguments), stderr=subprocess.PIPE)
+
+
+def errors_of(process: subprocess.Popen[bytes]) -> str:
+    """Wait for the end and return what the program said."""
+    return process.communicate(timeout=120)[1].decode()
+
+
+def stop_when(
+    reached: Callable[[], bool],
+    process: subprocess.Popen[bytes],
+    stop: Callable[[subprocess.Popen[bytes]], None],
+) -> str:
+    """Stop a running program as soon as something is so, and return what it had said.
+
+    Fails when the program ends by itself, or takes longer than two minutes.
+    """
+    deadline = time.monotonic() + 120
+    while not reached():
+        if process.poll() is not None:
+            pytest.fail(f"the program ended before it could be stopped: {errors_of(process)}")
+        if time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"the program does not get on: {errors_of(process)}")
+        time.sleep(0.002)
+    stop(process)
+    return errors_of(process)
+
+
+def holds(path: Path, size: int) -> Callable[[], bool]:
+    """Return a question: does the file hold so many bytes by now?"""
+    return lambda: path.exists() and path.stat().st_size >= size
 
 
 def test_the_example_pictures_are_all_accounted_for(program: Program, tmp_path: Path) -> None:
@@ -53,60 +105,71 @@ def test_the_example_pictures_are_all_accounted_for(program: Program, tmp_path: 
     np.testing.assert_allclose(frame[labels].sum(axis=1), 1.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("extension", ["csv", "jsonl", "parquet"])
-def test_killed_at_a_random_moment_and_resumed_gives_the_same_bytes(
-    program: Program, checkpoint: Path, photos: Path, tmp_path: Path, extension: str
+@pytest.mark.parametrize(
+    ("extension", "sizes"),
+    [
+        pytest.param("csv", (1, 30_000), id="csv"),
+        pytest.param("jsonl", (5_000, 60_000), id="jsonl"),
+        pytest.param("parquet", (2_000, 60_000), id="parquet"),
+    ],
+)
+def test_killed_twice_and_resumed_gives_the_same_bytes(
+    checkpoint: Path, crowd: Path, tmp_path: Path, extension: str, sizes: Sequence[int]
 ) -> None:
+    """Killed as soon as the partial file holds so many bytes; a byte is less than the header."""
     whole, out = tmp_path / f"whole.{extension}", tmp_path / f"out.{extension}"
-    shutil.copytree(photos, tmp_path / "photos")
-    many = [tmp_path / "photos"]
-    for copy in range(8):
-        many.append(shutil.copytree(photos, tmp_path / f"copy {copy}"))
-    flags = [*LABELS, "--batch-size", "4", "--model", str(checkpoint)]
-    assert program("classify", *many, *flags, "-o", whole).returncode == 0
-    process = subprocess.Popen(
-        command("classify", *many, *flags, "-o", out), stderr=subprocess.DEVNULL
-    )
     part = out.with_name(out.name + ".part")
-    while process.poll() is None and not (part.exists() and part.stat().st_size > 2000):
-        time.sleep(0.002)
-    time.sleep(random.uniform(0, 0.2))
-    process.kill()
-    process.wait()
-    assert not out.exists(), "the run was over before it could be killed"
-    resumed = program("classify", *many, *flags, "-o", out, "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    assert b"Resuming after" in resumed.stderr
+    job = ["classify", crowd, *LABELS, "--batch-size", "3", "--model", checkpoint]
+    uninterrupted = start([*job, "-o", whole])
+    resume = []
+    for size in sizes:
+        process = start([*job, "-o", out, *resume])
+        stop_when(holds(part, size), process, subprocess.Popen.kill)
+        assert process.returncode not in (0, 1, 2, 3)
+        assert not out.exists()
+        resume = ["--resume"]
+    last = start([*job, "-o", out, "--resume"])
+    said = errors_of(last)
+    assert last.returncode == 0, said
+    assert "Resuming after" in said
+    assert uninterrupted.wait(timeout=120) == 0, errors_of(uninterrupted)
+    errors_of(uninterrupted)
     assert out.read_bytes() == whole.read_bytes()
+    assert len(read_results(out)) == 40 * COPIES
+    assert counted(out) == counted(whole)
+    assert not list(tmp_path.glob(f"out.{extension}.part*"))
+
+
+def counted(output: Path) -> dict[str, object]:
+    """Return what an output's manifest says of its content."""
+    manifest = json.loads(output.with_name(output.name + ".manifest.json").read_bytes())
+    return {key: manifest[key] for key in ("pictures", "failed", "counts", "inputs_sha256")}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_an_interrupt_finishes_the_batch_and_leaves_a_resumable_file(
-    program: Program, checkpoint: Path, photos: Path, tmp_path: Path
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_finishes_the_batch_and_leaves_a_resumable_file(
+    program: Program, checkpoint: Path, crowd: Path, tmp_path: Path, number: int, code: int
 ) -> None:
     out = tmp_path / "out.csv"
-    copies = [shutil.copytree(photos, tmp_path / f"copy {copy}") for copy in range(10)]
-    flags = [*LABELS, "--batch-size", "2", "--model", str(checkpoint), "-o", str(out)]
-    process = subprocess.Popen(command("classify", *copies, *flags), stderr=subprocess.PIPE)
     part = out.with_name("out.csv.part")
-    while process.poll() is None and not (part.exists() and part.stat().st_size > 500):
-        time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
-    errors = process.communicate(timeout=60)[1].decode()
-    assert process.returncode == 130, errors
-    assert "Traceback" not in errors
-    assert "Interrupted: " in errors
-    assert "add --resume to continue" in errors
+    job = ["classify", crowd, *LABELS, "--batch-size", "4", "--model", checkpoint, "-o", out]
+    process = start(job)
+    said = stop_when(holds(part, 1000), process, lambda running: running.send_signal(number))
+    assert process.returncode == code, said
+    assert "Traceback" not in said
+    assert "Interrupted: " in said
+    assert "add --resume to continue" in said
+    assert not out.exists()
     with part.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.reader(stream))
-    assert len(rows) % 2 == 1
-    assert program("classify", *copies, *flags, "--resume").returncode == 0
-    assert len(read_results(out)) == 400
+    assert len(rows) % 4 == 1, "a batch was left unfinished"
+    assert program(*job, "--resume").returncode == 0
+    assert len(read_results(out)) == 40 * COPIES
 
 
-def test_a_closed_pipe_ends_quietly(checkpoint: Path, photos: Path) -> None:
-    copies = [str(photos / "*.jpg")] + [str(photos)]
-    line = command("classify", *copies, *LABELS, "--batch-size", "1", "-q", "--model", checkpoint)
+def test_a_closed_pipe_ends_quietly(checkpoint: Path, crowd: Path) -> None:
+    line = command("classify", crowd, *LABELS, "--batch-size", "1", "-q", "--model", checkpoint)
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
@@ -119,24 +182,38 @@ def test_a_closed_pipe_ends_quietly(checkpoint: Path, photos: Path) -> None:
 
 
 def test_twenty_corrupt_files_are_explained_and_the_others_scored(
-    program: Program, photos: Path, tmp_path: Path
+    program: Program, checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
-    folder = Path(shutil.copytree(photos, tmp_path / "photos"))
-    jpegs = sorted(folder.glob("*.jpg"))
-    damages = [b"", b"not a picture", jpegs[0].read_bytes()[:80], os.urandom(300)]
-    for path, damage in zip(jpegs, damages, strict=False):
-        path.write_bytes(damage)
-    done = program("classify", folder, *LABELS, "-o", tmp_path / "out.csv")
-    assert done.returncode == 3
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    sound = sorted(photos.iterdir())[::2]
+    for picture in sound:
+        os.link(picture, folder / picture.name)
+    reasons = damage_all(folder, {path.suffix[1:]: path for path in photos.iterdir()})
+    assert len(reasons) == 20
+    done = program("classify", folder, *LABELS, "--batch-size", "7", "-o", tmp_path / "out.csv")
+    assert done.returncode == 3, done.stderr
+    assert b"Traceback" not in done.stderr
+
     frame = read_results(tmp_path / "out.csv")
-    assert len(frame) == 40
-    failed = frame[frame["error"] != ""]
-    assert list(failed["path"]) == [str(p) for p in sorted(jpegs[:4], key=natural)]
-    assert (failed["prediction"] == "").all()
-
-
-def natural(path: Path) -> int:
-    return int(path.stem.split()[1])
+    assert sorted(frame["path"]) == sorted([*reasons, *(str(folder / p.name) for p in sound)])
+    failed = frame[frame["prediction"] == ""]
+    assert set(failed["path"]) == set(reasons)
+    for path, error in zip(failed["path"], failed["error"], strict=True):
+        assert re.search(reasons[path], error), (path, error)
+        assert reasons[path] == "^file not found$" or "not found" not in error
+    scored = frame[frame["prediction"] != ""].set_index("path")
+    assert (scored["error"] == "").all()
+    assert scored["cat"].std() > 1e-3, "pictures that score alike would hide a wrong name"
+    alone = Classifier(
+        "cat,dog,no cat", model=str(checkpoint), runtime=RuntimeOptions("cpu", batch_size=1)
+    )
+    for record in alone.classify(sound):
+        row = scored.loc[str(folder / Path(record.path).name)]
+        assert isinstance(record, Prediction)
+        assert row["prediction"] == record.prediction
+        values = row[["cat", "dog", "no cat"]].astype(float)
+        np.testing.assert_allclose(values, record.probabilities, rtol=0, atol=1e-5)
 
 
 def test_names_with_everything_in_them_through_a_pipe(program: Program, tmp_path: Path) -> None:

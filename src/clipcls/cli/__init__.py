@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from clipcls import __version__
 from clipcls.cli import classify, models, prompts
 from clipcls.errors import ClipclsError
+from clipcls.records import visible
 
 _EPILOG = """\
 Exit codes: 0 all pictures scored, 1 error, 2 usage error, 3 finished but some pictures failed,
@@ -30,7 +31,7 @@ class ErrorGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except ClipclsError as error:
-            typer.echo(f"Error: {error}", err=True)
+            typer.echo(f"Error: {visible(str(error))}", err=True)
             raise typer.Exit(error.exit_code) from error
         except BrokenPipeError:
             # The reader (`| head`) has what it wanted. Python would complain once more when it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -103,17 +104,23 @@ def classify(
         inputs=tuple(inputs),
         labels=chosen_labels,
         templates=chosen_templates,
-        model=model or default_model(),
+        model=default_model() if model is None else model,
         architecture=arch,
         scoring=scoring,
         decode=decode,
         discovery=DiscoveryOptions(recursive, null),
         runtime=runtime,
         output=options,
+        reads=tuple(
+            path for path in (labels_file, Path(templates or "")) if path and path.is_file()
+        ),
     )
     verbosity = Verbosity.QUIET if quiet else Verbosity.VERBOSE if verbose else Verbosity.NORMAL
-    one = output is None and _shows_one_picture(job)
-    with TerminalObserver(verbosity, summary=not one) as observer:
+    raw = output is not None or output_format or logits or similarities
+    one = not raw and _shows_one_picture(job)
+    # A bar and rows would write over each other on one terminal.
+    bar = path is not None or one or not _is_terminal()
+    with TerminalObserver(verbosity, bar=bar, summary=not one) as observer:
         raise typer.Exit(_show(job, observer) if one else _execute(job, observer))
 
 
@@ -126,7 +133,7 @@ def _execute(job: Job, observer: TerminalObserver, stdout: BinaryIO | None = Non
 
     def stop(number: int, frame: FrameType | None) -> None:
         if received or not observer.scoring:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         received.append(number)
 
     # This process is ours, so --max-megapixels may go beyond the limit that Pillow has of its own.
@@ -140,17 +147,12 @@ def _execute(job: Job, observer: TerminalObserver, stdout: BinaryIO | None = Non
 
 
 def _shows_one_picture(job: Job) -> bool:
-    """One file, a terminal to look at, and no word about a format: a person wants to see it."""
-    return (
-        job.output == OutputOptions()
-        and len(job.inputs) == 1
-        and os.path.isfile(job.inputs[0])
-        and _is_terminal()
-    )
+    """One file and a terminal to look at: a person wants to see it."""
+    return len(job.inputs) == 1 and os.path.isfile(job.inputs[0]) and _is_terminal()
 
 
 def _is_terminal() -> bool:
-    return sys.stdout.isatty()
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _show(job: Job, observer: TerminalObserver) -> int:
@@ -161,7 +163,7 @@ def _show(job: Job, observer: TerminalObserver) -> int:
 
     exit_code = _execute(job, observer, stdout=BytesIO())
     if isinstance(observer.last, Prediction):
-        show_picture(observer.last)
+        show_picture(observer.last, job.output.top_k)
     elif isinstance(observer.last, Failure):
         observer.say(f"{observer.last.path}: {observer.last.reason}")
     return exit_code

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from clipcls.cli._flags import complete_model
+
 if TYPE_CHECKING:
     from clipcls.catalog import Architecture
     from clipcls.models import ModelSpec
@@ -37,15 +39,9 @@ NameArgument = Annotated[
     typer.Argument(
         metavar="NAME",
         help="A preset, ARCH:TAG, ARCH, an OpenAI name, hf-hub:OWNER/NAME, a folder or a file.",
-        autocompletion=lambda incomplete: _complete(incomplete),
+        autocompletion=complete_model,
     ),
 ]
-
-
-def _complete(incomplete: str) -> list[str]:
-    from clipcls.models import complete_model
-
-    return complete_model(incomplete)
 
 
 @app.command("list", epilog="Example: clipcls models list vit-b-32")
@@ -125,7 +121,7 @@ def pull(name: NameArgument) -> None:
 
     spec = resolve_model(name)
     _tell(spec)
-    path = hub.pull(spec)
+    path = hub.pull(spec, progress=True)
     if _needs_transformers(spec):
         from clipcls.encoder import load_tokenizer
 

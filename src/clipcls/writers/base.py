@@ -117,13 +117,15 @@ class Writer(ABC):
         The stream must be seekable; its position afterwards is undefined.
         """
 
-    def continue_at(self, end: int) -> None:
-        """Cut the partial file at `end` (0: everything) and go on writing there."""
-        self.stream.seek(end)
-        self.stream.truncate()
-        if end == 0:
-            self.start()
+    def finish(self, partial: Path, target: Path, rows: int) -> None:
+        """Move the complete partial file into its place; the stream is closed by now.
 
-    def finish(self, partial: Path, target: Path) -> None:
-        """Move the complete partial file into its place; the stream is closed by now."""
+        Args:
+            partial: The partial file, with all rows.
+            target: Where it goes.
+            rows: How many rows it has.
+
+        Raises:
+            OSError: It cannot be done; the partial file is still there.
+        """
         os.replace(partial, target)

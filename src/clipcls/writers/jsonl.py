@@ -20,7 +20,10 @@ class JsonlWriter(Writer):
 
     def write(self, records: Sequence[Record]) -> None:
         """Write one batch and flush it."""
-        lines = [json.dumps(self._object(record), ensure_ascii=False) for record in records]
+        lines = [
+            json.dumps(self._object(record), ensure_ascii=False, allow_nan=False)
+            for record in records
+        ]
         self.stream.write("".join(f"{line}\n" for line in lines).encode("utf-8"))
         self.stream.flush()
 

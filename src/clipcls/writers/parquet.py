@@ -61,23 +61,37 @@ class ParquetWriter(Writer):
             for path, prediction, error in zip(*columns, strict=True):
                 yield SavedRow(path, prediction or "", error or "", end)
 
-    def finish(self, partial: Path, target: Path) -> None:
-        """Turn the Arrow stream into a Parquet file and move it into its place."""
-        parquet = self._pa.parquet
+    def finish(self, partial: Path, target: Path, rows: int) -> None:
+        """Turn the Arrow stream into a Parquet file and move it into its place.
+
+        Raises:
+            OSError: It cannot be done or a row is missing; the partial file is still there.
+        """
         built = target.with_name(target.name + ".build")
-        with partial.open("rb") as source, parquet.ParquetWriter(built, self._schema) as sink:
-            waiting: list[Any] = []
-            rows = 0
-            for batch, _ in self._batches(source):
-                waiting.append(batch)
-                rows += batch.num_rows
-                if rows >= _ROWS_PER_GROUP:
-                    sink.write_table(self._pa.Table.from_batches(waiting))
-                    waiting, rows = [], 0
-            if waiting:
-                sink.write_table(self._pa.Table.from_batches(waiting))
+        with partial.open("rb") as source, built.open("wb") as sink:
+            converted = self._convert(source, sink)
+            sink.flush()
+            os.fsync(sink.fileno())
+        if converted != rows:
+            built.unlink()
+            raise OSError(f"{partial} has {converted} readable rows of {rows}")
         os.replace(built, target)
         partial.unlink()
+
+    def _convert(self, source: BinaryIO, sink: BinaryIO) -> int:
+        """Write the batches as row groups and return the number of rows."""
+        converted = 0
+        waiting: list[Any] = []
+        with self._pa.parquet.ParquetWriter(sink, self._schema) as writer:
+            for batch, _ in self._batches(source):
+                waiting.append(batch)
+                converted += batch.num_rows
+                if sum(each.num_rows for each in waiting) >= _ROWS_PER_GROUP:
+                    writer.write_table(self._pa.Table.from_batches(waiting))
+                    waiting = []
+            if waiting:
+                writer.write_table(self._pa.Table.from_batches(waiting))
+        return converted
 
     def _make_schema(self) -> Any:
         text, number = self._pa.string(), self._pa.float32()
