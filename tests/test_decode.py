@@ -4,6 +4,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -591,6 +592,48 @@ def test_the_limit_is_checked_before_decoding(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
     options = DecodeOptions(max_megapixels=1.5)
     assert reason(data, options) == "too large: 2 megapixels, the limit is 1.5 (--max-megapixels)"
+
+
+class Watch:
+    """Counts how many pictures are decoded at the same moment."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.most = 0
+        self._now = 0
+        self._lock = threading.Lock()
+        self._convert = decode._as_rgb
+        monkeypatch.setattr(decode, "_as_rgb", self._watched)
+
+    def _watched(self, image: Image.Image) -> Image.Image:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        time.sleep(0.03)
+        try:
+            return self._convert(image)
+        finally:
+            with self._lock:
+                self._now -= 1
+
+
+@pytest.mark.parametrize(("limit", "alone"), [(WIDTH * HEIGHT - 1, True), (WIDTH * HEIGHT, False)])
+def test_large_pictures_are_decoded_one_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, limit: int, alone: bool
+) -> None:
+    monkeypatch.setattr(decode, "LARGE_PIXELS", limit)
+    watch = Watch(monkeypatch)
+    data = encoded(two_tone(), "PNG")
+    with ThreadPoolExecutor(4) as pool:
+        for image in pool.map(decoded, [data] * 8):
+            assert_two_tone(image, tolerance=0)
+    assert (watch.most == 1) is alone
+
+
+def test_a_large_picture_that_fails_lets_the_next_one_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "LARGE_PIXELS", 1)
+    data = encoded(noise(), "PNG")
+    assert reason(data[: len(data) // 2]).startswith("truncated")
+    assert decoded(data).size == (WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize("limit", [2.0, 2.5])

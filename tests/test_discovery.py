@@ -2,17 +2,26 @@ import inspect
 import io
 import os
 import stat
+import subprocess
 import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipcls.discovery import DUPLICATE, HIDDEN, NOT_AN_IMAGE, UNREADABLE, Discovery
+from clipcls.discovery import (
+    DUPLICATE,
+    HIDDEN,
+    NOT_AN_IMAGE,
+    UNREADABLE,
+    Discovery,
+    PathStream,
+)
 from clipcls.errors import InputError
 from clipcls.options import DiscoveryOptions
 from clipcls.records import ImageRef
@@ -35,7 +44,11 @@ def discover(
     return Discovery(inputs, options, is_image=by_name, stdin=io.BytesIO(stdin))
 
 
-def paths(discovery: Discovery) -> list[str]:
+def stream(given: Iterable[str], *, recursive: bool = True) -> PathStream:
+    return PathStream(given, DiscoveryOptions(recursive=recursive), is_image=by_name)
+
+
+def paths(discovery: Discovery | PathStream) -> list[str]:
     return [ref.path for ref in discovery]
 
 
@@ -321,6 +334,64 @@ def test_standard_input_is_streamed() -> None:
         assert got == ["a.jpg", "b.jpg"]
 
 
+def test_a_pipe_that_does_not_block_is_read_to_its_end() -> None:
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+
+    def write_slowly() -> None:
+        with os.fdopen(write_end, "wb", buffering=0) as writer:
+            for name in (b"a.jpg\n", b"b.jpg\n"):
+                time.sleep(0.1)
+                writer.write(name)
+
+    writer = threading.Thread(target=write_slowly)
+    writer.start()
+    with os.fdopen(read_end, "rb", buffering=0) as stdin:
+        discovery = Discovery(["-"], DiscoveryOptions(), is_image=by_name, stdin=stdin)
+        assert paths(discovery) == ["a.jpg", "b.jpg"]
+    writer.join()
+
+
+WAITING = """
+import threading, time
+from clipcls.discovery import Discovery
+from clipcls.options import DiscoveryOptions
+
+refs = iter(Discovery(["-"], DiscoveryOptions(), is_image=bool))
+print(next(refs).path, flush=True)
+threading.Thread(target=next, args=(refs,), daemon=True).start()
+time.sleep(0.3)
+"""
+
+
+def test_python_can_exit_while_a_thread_waits_for_standard_input() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdin is not None
+        process.stdin.write(b"a.jpg\n")
+        process.stdin.flush()
+        # Standard input stays open until the process has ended.
+        code = process.wait(timeout=30)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert (code, process.stdout.read(), process.stderr.read()) == (0, b"a.jpg\n", b"")
+
+
+def test_closed_standard_input_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.TextIOWrapper(io.BytesIO())
+    closed.close()
+    for stdin in (None, io.StringIO("a.jpg"), closed):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        with pytest.raises(InputError, match=r"standard input \(-\) is closed"):
+            Discovery(["-"], DiscoveryOptions(), is_image=by_name)
+    assert paths(discover(["-"], stdin=b"a.jpg\n")) == ["a.jpg"]
+
+
 def test_streams_tells_whether_the_total_is_knowable(tree: Tree) -> None:
     tree("a.jpg", "list")
     assert discover(["a.jpg", "-"]).streams
@@ -455,3 +526,58 @@ def test_links_that_lead_to_the_same_nothing_are_two_missing_pictures(tree: Tree
         "a.jpg", "b.jpg", "c.jpg", "e.jpg", "f.jpg",
     ]  # fmt: skip
     assert found.skipped == Counter()
+
+
+# ---- paths from a program
+
+
+def test_a_path_stream_takes_paths_as_a_list_does(tree: Tree) -> None:
+    tree("d/a.jpg", "d/b.txt", "d/.c.jpg", "notes.txt", "z.jpg")
+    found = stream(["z.jpg", "d", "gone.jpg", "notes.txt", "./d/a.jpg"])
+    expected = ["z.jpg", "d/a.jpg", "gone.jpg", "notes.txt"]
+    assert list(found) == [ImageRef(index, path) for index, path in enumerate(expected)]
+    assert found.skipped == Counter({NOT_AN_IMAGE: 1, HIDDEN: 1, DUPLICATE: 1})
+
+
+@pytest.mark.parametrize(
+    "path", ["*.jpg", "@list", "-", "", "https://example.org/a.jpg", "nul\0.jpg", "\ud800.jpg"]
+)
+def test_a_path_stream_takes_every_text_literally(tree: Tree, path: str) -> None:
+    tree("a.jpg", "list")
+    assert paths(stream([path, "a.jpg"])) == [path, "a.jpg"]
+
+
+def test_a_path_stream_has_options(tree: Tree) -> None:
+    tree("d/a.jpg", "d/sub/b.jpg")
+    assert paths(stream(["d"], recursive=False)) == ["d/a.jpg"]
+
+
+@pytest.mark.parametrize("given", [[], ["empty"]])
+def test_a_path_stream_may_find_nothing(tree: Tree, given: list[str]) -> None:
+    Path("empty").mkdir()
+    assert paths(stream(given)) == []
+
+
+def test_a_path_stream_takes_a_path_only_when_its_turn_comes(tree: Tree) -> None:
+    tree("d/a.jpg", "d/b.jpg", "c.jpg")
+    taken = []
+
+    def given() -> Iterator[str]:
+        for path in ("d", "c.jpg"):
+            taken.append(path)
+            yield path
+
+    refs = iter(stream(given()))
+    assert taken == []
+    assert [next(refs).path, next(refs).path] == ["d/a.jpg", "d/b.jpg"]
+    assert taken == ["d"]
+    assert [ref.path for ref in refs] == ["c.jpg"]
+
+
+def test_a_path_stream_is_iterated_once_and_takes_no_single_text() -> None:
+    once = stream(["a.jpg"])
+    assert paths(once) == ["a.jpg"]
+    with pytest.raises(RuntimeError, match="a PathStream can be iterated only once"):
+        paths(once)
+    with pytest.raises(InputError, match="not the single text"):
+        stream("a.jpg")

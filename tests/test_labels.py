@@ -258,7 +258,7 @@ def test_json_forms(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"cat": 1,\n}', ":2: not valid JSON"),
+        ('{"cat": 1,\n"dog"}', ":2: not valid JSON"),
         ('{"cat": "a", "cat": "b"}', ": the label 'cat' is there twice"),
         ('{"cat": 1}', ", label 1: the wording of 'cat' is a text or a list of texts, not 1"),
         ('{"cat": ["a", 2]}', ", label 1: the wording of 'cat'"),

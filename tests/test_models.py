@@ -167,13 +167,13 @@ def test_arch_is_refused_for_what_says_itself_what_it_is(tmp_path: Path) -> None
 
 
 def test_file_without_arch_suggests_the_one_in_its_name(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="--arch ViT-B-32 "):
+    with pytest.raises(OptionError, match="--arch ViT-B-32 "):
         resolve_model(str(weight_file(tmp_path, "ViT-B-32.pt")))
 
 
 def test_file_beside_a_configuration_suggests_the_folder(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text("{}")
-    with pytest.raises(ModelError, match="--model"):
+    with pytest.raises(OptionError, match="--model"):
         resolve_model(str(weight_file(tmp_path)))
 
 
@@ -255,3 +255,12 @@ def test_names_need_no_heavy_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_an_empty_name_is_not_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownModelError, match="the model's name is empty"):
+        resolve_model("")

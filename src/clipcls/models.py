@@ -148,9 +148,11 @@ def resolve_model(word: str, arch: str | None = None) -> ModelSpec:
 
     Raises:
         UnknownModelError: The word means nothing; the message has the near matches.
-        OptionError: `arch` was given for a model that says itself what it is.
+        OptionError: `arch` was given for a model that says itself what it is, or is missing.
         ModelError: The folder or file lacks what is needed to use it rightly.
     """
+    if not word:
+        raise UnknownModelError("the model's name is empty: name one with --model (clipcls models)")
     spec = _named(word)
     if spec is None:
         path = _local_path(word)
@@ -314,7 +316,7 @@ def _file(word: str, path: Path, arch: str | None) -> ModelSpec:
     if path.suffix.lower() not in WEIGHT_SUFFIXES:
         raise ModelError(f"{path} is no weight file, allowed are {' '.join(WEIGHT_SUFFIXES)}")
     if arch is None:
-        raise ModelError(_missing_arch(path))
+        raise OptionError(_missing_arch(path))
     architecture, colon, tag = arch.partition(":")
     architecture = OPENAI_SPELLINGS.get(architecture, architecture)
     if architecture not in architectures():

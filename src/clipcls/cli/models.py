@@ -107,7 +107,11 @@ def _print_table(rows: list[tuple[str, ...]]) -> None:
         table.add_column(column.replace("_", " "), justify="right" if right else "left")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    # Names are there to be copied: a narrow terminal may break lines, but nothing is cut.
+    widest = console.measure(table, options=console.options.update(width=1000)).maximum
+    console.width = max(console.width, widest)
+    console.print(table)
 
 
 @app.command(epilog="Example: clipcls models pull balanced")
