@@ -31,7 +31,7 @@ CLASSES: Mapping[str, list[str]] = {
 }
 """Label -> prompts: case, accents, punctuation, an ensemble, and one beyond the context length."""
 
-RUNS = [(1, 1, False), (4, 2, True), (32, 4, False), (3, 1, True)]
+RUNS = [(1, 1, False), (4, 2, True), (32, 4, False)]
 """(batch size, decode threads, multi-label)"""
 
 SIZES = [(37, 91), (640, 480), (224, 224), (333, 1001), (1001, 333), (256, 255), (64, 64)]

@@ -18,8 +18,9 @@ from clipcls.errors import ClipclsError
 from clipcls.records import visible
 
 _EPILOG = """\
-Exit codes: 0 all pictures scored, 1 error, 2 usage error, 3 finished but some pictures failed,
-130 interrupted.
+Example: clipcls classify ./images --labels glasses,no-glasses -o out.csv
+
+Exit codes: 0 all pictures scored, 1 error, 2 usage error, 3 some pictures failed, 130 interrupted.
 """
 
 
