@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from clipcls.encoder import Encoder
 
 Labels = str | Sequence[str] | Sequence[Label] | Mapping[str, str | Sequence[str]]
-Path = str | os.PathLike[str]
+PathLike = str | os.PathLike[str]
 
 
 class Classifier:
@@ -88,7 +88,7 @@ class Classifier:
         """The labels, in the order of every array of scores."""
         return self.prompts.labels
 
-    def classify(self, paths: Path | Iterable[Path]) -> Iterator[Record]:
+    def classify(self, paths: PathLike | Iterable[PathLike]) -> Iterator[Record]:
         """Yield one `Prediction` or `Failure` per picture, in the order of the paths.
 
         Args:
@@ -104,7 +104,7 @@ class Classifier:
         pace = Pace(self.device.batch_size, self.device.workers)
         return classify_refs(refs, self.encoder, self._scorer, self._decode, pace)
 
-    def __call__(self, image: Path | bytes | Image.Image) -> Prediction:
+    def __call__(self, image: PathLike | bytes | Image.Image) -> Prediction:
         """Score one picture: a path, the bytes of a file, or a PIL image.
 
         Raises:
