@@ -12,6 +12,7 @@ import re
 import select
 import stat
 import sys
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -43,7 +44,7 @@ _separators = "[" + re.escape(os.sep + (os.altsep or "")) + "]"
 _double_star = re.compile(rf"(?:^|(?<={_separators}))\*\*(?:{_separators}+|$)")
 
 
-class _Stream:
+class _Stream(ABC):
     """Pictures out of names, each file once; what the names are is the subclass's business.
 
     Attributes:
@@ -66,9 +67,9 @@ class _Stream:
         for index, path in enumerate(self._unique()):
             yield ImageRef(index, path)
 
+    @abstractmethod
     def _all(self) -> Iterator[_Found]:
         """Yield whatever the names stand for, one by one."""
-        raise NotImplementedError
 
     def _unique(self) -> Iterator[str]:
         """Drop files that were reached before, however they were named."""
