@@ -16,7 +16,6 @@ from clipcls.errors import LabelError
 from clipcls.labels import (
     RESERVED,
     Label,
-    check_labels,
     collect_labels,
     default_wording,
     make_labels,
@@ -319,7 +318,7 @@ def test_python_values_that_are_no_labels(value: object) -> None:
 @pytest.mark.parametrize("label", [Label("", ("a",)), Label("a", ()), Label("a", ("",))])
 def test_finished_labels_are_checked(label: Label) -> None:
     with pytest.raises(LabelError):
-        check_labels([Label("ok", ("ok",)), label])
+        make_labels([Label("ok", ("ok",)), label])
 
 
 def test_flags_are_joined_in_a_fixed_order(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Callable
 from itertools import islice
@@ -21,6 +22,7 @@ from clipcls.errors import (
     ClipclsError,
     InputError,
     LabelError,
+    MissingExtraError,
     OptionError,
     OutputError,
     OutputExistsError,
@@ -409,12 +411,39 @@ def test_a_linked_output_is_followed(colours: Path, tmp_path: Path) -> None:
     assert len((tmp_path / "real.csv").read_bytes().splitlines()) == 8
 
 
-def test_a_strangers_part_file_is_left_alone(colours: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
+def test_a_strangers_part_file_is_left_alone(
+    colours: Path, tmp_path: Path, flags: dict[str, Any]
+) -> None:
     part = tmp_path / "out.csv.part"
     part.write_text("not ours")
     with pytest.raises(OutputExistsError, match="no run of clipcls left it"):
-        classify(job(colours, tmp_path / "out.csv"))
+        classify(job(colours, output=OutputOptions(tmp_path / "out.csv", **flags)))
     assert part.read_text() == "not ours"
+
+
+def test_parquet_is_not_streamed_into_a_pipe(colours: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.parquet")
+    with pytest.raises(OptionError, match="Parquet cannot be streamed into it"):
+        classify(job(colours, tmp_path / "pipe.parquet"))
+
+
+def test_a_missing_extra_leaves_nothing_behind(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"clipcls\[parquet\]"):
+        classify(job(colours, tmp_path / "out.parquet"))
+    assert [p.name for p in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_a_link_to_an_input_is_not_overwritten_either(colours: Path, tmp_path: Path) -> None:
+    picture = colours / "0-red.png"
+    before = picture.read_bytes()
+    (tmp_path / "out.csv").symlink_to(picture)
+    with pytest.raises(OptionError, match="is read by this run"):
+        classify(job(colours, output=OutputOptions(tmp_path / "out.csv", overwrite=True)))
+    assert picture.read_bytes() == before
 
 
 def test_a_manifest_of_an_unfinished_run_never_replaces_that_of_an_output(

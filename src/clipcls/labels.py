@@ -422,17 +422,6 @@ def _check_not_a_file(text: str) -> None:
         )
 
 
-def check_labels(labels: Sequence[Label]) -> tuple[Label, ...]:
-    """Return `labels` as a tuple after checking that they can be the columns of an output.
-
-    Raises:
-        LabelError: There are none, or one is empty, repeated (also as another Unicode form of the
-            same text), has no or an empty wording, holds line breaks or other characters that no
-            header can hold, or is called like a fixed column.
-    """
-    return _checked(list(_value_entries(labels, "labels")))
-
-
 def _checked(entries: Sequence[_Entry]) -> tuple[Label, ...]:
     if not entries:
         raise LabelError("no labels: give at least one name")

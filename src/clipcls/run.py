@@ -11,7 +11,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -133,7 +133,8 @@ def run(
     columns = Columns(prompts.labels, output.top_k, output.logits, output.similarities)
     spec = resolve_model(job.model, job.architecture)
     inputs = _Inputs(job, stdin)
-    inputs.check_apart_from(output.path)
+    if output.overwrite and output.path is not None and output.path.is_file():
+        inputs.check_apart_from(output.path)
     settings = _settings(job, prompts)
     with open_sink(output, columns, settings, stdout) as sink:
         device = choose_device(job.runtime)
@@ -208,19 +209,18 @@ class _Inputs(Iterator[ImageRef]):
         self._read = [*job.reads, *(Path(text[1:]) for text in job.inputs if text[:1] == "@")]
         self._digest = hashlib.sha256()
 
-    def check_apart_from(self, output: Path | None) -> None:
+    def check_apart_from(self, output: Path) -> None:
         """Refuse to write the output over something that this run reads.
 
         Raises:
             OptionError: The output is a picture, a list or another file that the run reads.
         """
-        if output is None or not output.is_file():
-            return
-        # Only names that are alike are compared, so that a million pictures cost no system call.
-        alike = (ref.path for ref in self._listed if os.path.basename(ref.path) == output.name)
-        for path in (*self._read, *map(Path, alike)):
-            if path.exists() and os.path.samefile(path, output):
-                raise OptionError(f"{output} is read by this run: choose another file with -o")
+        replaced = os.stat(output)
+        for path in (*map(str, self._read), *(ref.path for ref in self._listed)):
+            # What is missing or unreadable cannot be lost.
+            with suppress(OSError, ValueError):
+                if os.path.samestat(os.stat(path), replaced):
+                    raise OptionError(f"{output} is read by this run: choose another file with -o")
 
     def __next__(self) -> ImageRef:
         ref = next(self._refs)

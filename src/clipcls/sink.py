@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 
 from clipcls.errors import (
+    MissingExtraError,
     OptionError,
     OutputError,
     OutputExistsError,
@@ -32,7 +33,7 @@ from clipcls.manifest import (
     read_manifest,
     write_manifest,
 )
-from clipcls.options import OutputOptions
+from clipcls.options import OutputFormat, OutputOptions
 from clipcls.records import Record
 from clipcls.writers import Columns, SavedRow, make_writer
 
@@ -89,12 +90,15 @@ def open_sink(
     if options.path is None:
         yield _StreamSink(options, columns, stdout or _standard_output())
         return
-    target = _checked(options)
-    if target.exists() and not target.is_file():
+    if options.path.exists() and not options.path.is_file():
         # A pipe or a device (/dev/null) is written to, never replaced.
-        with target.open("wb") as stream:
+        with _opened_special(options) as stream:
             yield _StreamSink(options, columns, stream)
         return
+    # A link is followed, not replaced.
+    target = Path(os.path.realpath(options.path))
+    if not target.parent.is_dir():
+        raise OptionError(f"the folder {target.parent} does not exist: make it, or change -o")
     with _locked(target):
         sink = _FileSink(target, options, columns, settings)
         try:
@@ -109,16 +113,17 @@ def _standard_output() -> BinaryIO:
     return sys.stdout.buffer
 
 
-def _checked(options: OutputOptions) -> Path:
-    """Return the real path of the output; a link is followed, not replaced."""
-    path = Path(os.path.realpath(options.path or ""))
+def _opened_special(options: OutputOptions) -> BinaryIO:
+    """Open what exists and is no regular file, if rows can be streamed into it."""
+    path = options.path or Path()
     if path.is_dir():
-        raise OptionError(f"{options.path} is a folder: name a file (-o {options.path}/out.csv)")
-    if not path.parent.is_dir():
-        raise OptionError(f"the folder {path.parent} does not exist: make it, or change -o")
-    if options.resume and path.exists() and not path.is_file():
-        raise OptionError(f"{options.path} is no regular file: it cannot be resumed")
-    return path
+        raise OptionError(f"{path} is a folder: name a file (-o {path}/out.csv)")
+    if options.resume:
+        raise OptionError(f"{path} is no regular file: it cannot be resumed")
+    if options.resolved_format is OutputFormat.PARQUET:
+        raise OptionError(f"{path} is no regular file: Parquet cannot be streamed into it")
+    with _errors_of(str(path)):
+        return path.open("wb")
 
 
 @contextmanager
@@ -184,13 +189,18 @@ class _FileSink(Sink):
         except OSError as error:
             raise OutputError(f"cannot write {self._partial}: {error.strerror}") from error
         self._stream = os.fdopen(descriptor, "r+b")
-        self._writer = make_writer(self._format, columns, self._stream)
+        try:
+            self._writer = make_writer(self._format, columns, self._stream)
+        except MissingExtraError:
+            self.close()
+            raise
 
     def _take_stock(
         self, options: OutputOptions, settings: Mapping[str, Any]
     ) -> dict[str, Any] | None:
         """Return the manifest of the partial output to continue, None to start anew."""
         self._mend_last_rename()
+        self._refuse_a_strangers_part()
         if options.overwrite:
             return None
         target, partial, described = self._target, self._partial, manifest_path(self._partial)
@@ -228,7 +238,12 @@ class _FileSink(Sink):
                 f"{self._partial} is there from an interrupted run: --resume continues it,"
                 " --overwrite starts anew"
             )
-        if self._partial.exists() and self._partial.stat().st_size:
+
+    def _refuse_a_strangers_part(self) -> None:
+        """Whatever the flags say: a run's own partial file is empty or has a manifest."""
+        if manifest_path(self._partial).exists() or not self._partial.exists():
+            return
+        if self._partial.stat().st_size:
             raise OutputExistsError(
                 f"{self._partial} is in the way and no run of clipcls left it: move it, or choose"
                 " another file with -o"

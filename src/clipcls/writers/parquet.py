@@ -36,7 +36,6 @@ class ParquetWriter(Writer):
         super().__init__(columns, stream)
         self._pa = _import_pyarrow()
         self._schema = self._make_schema()
-        self._wrote_schema = False
 
     def start(self) -> None:
         """Write the schema."""
