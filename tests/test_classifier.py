@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 
 from clipcls import Classifier, DecodeOptions, Failure, Prediction, RuntimeOptions, ScoringOptions
 from clipcls.errors import DecodeError, LabelError, ModelError, TemplateError, UnknownModelError
+from clipcls.models import ModelSpec, resolve_model
 from clipcls.testing import FakeEncoder, colour_image, save_colours
+from tests.hub_cache import HubCache, hub_cache
+
+__all__ = ["hub_cache"]
 
 RUNTIME = RuntimeOptions(device="cpu", batch_size=2, workers=2)
 
@@ -57,6 +61,24 @@ def test_what_a_model_name_left_open_is_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("clipcls.classifier.load_encoder", lambda spec, device: FakeEncoder())
     with pytest.warns(UserWarning, match="ViT-B-32"):
         classifier(model="ViT-B-32")
+
+
+def test_a_user_who_names_no_model_is_told_of_mini(
+    hub_cache: HubCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    def load(spec: ModelSpec, device: object) -> FakeEncoder:
+        loaded.append(spec.name)
+        return FakeEncoder()
+
+    monkeypatch.setattr("clipcls.classifier.load_encoder", load)
+    for model in (None, "auto", resolve_model("auto")):
+        with pytest.warns(UserWarning, match="mini, .* HF_HUB_OFFLINE is set") as caught:
+            classifier(model=model)
+        assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
+    classifier(model="mini")  # without a warning
+    assert loaded == ["mini"] * 4
 
 
 def test_a_threshold_and_a_label_called_unknown_do_not_mix() -> None:

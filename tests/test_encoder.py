@@ -29,7 +29,7 @@ from clipcls.errors import (
     ModelError,
     WeightsMismatchError,
 )
-from clipcls.models import resolve_model
+from clipcls.models import MINI_FOLDER, resolve_model
 from clipcls.options import Precision
 from tests.checkpoints import CheckpointFolders, checkpoints, named_config
 from tests.hub_cache import HubCache, hub_cache
@@ -572,3 +572,41 @@ def test_trouble_with_the_device_while_loading_is_not_blamed_on_the_files(
     monkeypatch.setattr(place, fail)
     with pytest.raises(DeviceError, match=message):
         load(copy)
+
+
+# --- the bundled model ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mini() -> OpenClipEncoder:
+    return load("mini")
+
+
+def test_mini_is_loaded_like_any_other_folder(mini: OpenClipEncoder) -> None:
+    config = json.loads((MINI_FOLDER / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
+    assert mini.name == "mini"
+    assert mini.dim == config["embed_dim"]
+    assert mini.image_size == (config["vision_cfg"]["image_size"],) * 2
+    assert mini.context_length == config["text_cfg"]["context_length"]
+    pixels = np.stack([mini.prepare(noise(300, 200, seed)) for seed in range(3)])
+    for rows in (mini.encode_images(pixels), mini.encode_texts(["a cat", "a dog", "a rocket"])):
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
+def test_mini_in_low_precision_is_close(mini: OpenClipEncoder, precision: Precision) -> None:
+    low = load("mini", precision)
+    pixels = mini.prepare(noise(300, 200))[None]
+    np.testing.assert_allclose(low.encode_images(pixels), mini.encode_images(pixels), atol=0.02)
+    assert low.logit_scale == mini.logit_scale
+
+
+def test_a_copy_of_mini_s_folder_is_the_same_model(tmp_path: Path, mini: OpenClipEncoder) -> None:
+    shutil.copytree(MINI_FOLDER, tmp_path / "elsewhere")
+    assert load(str(tmp_path / "elsewhere")).fingerprint == mini.fingerprint
+
+
+def test_mini_from_the_hub_is_the_same_model(hub_cache: HubCache, mini: OpenClipEncoder) -> None:
+    for name in (CONFIG, WEIGHTS):
+        hub_cache.add("owner/mini", name, MINI_FOLDER / name)
+    assert load("hf-hub:owner/mini").fingerprint == mini.fingerprint

@@ -34,8 +34,11 @@ FAST_REPOSITORY = "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K"
 def online(monkeypatch: pytest.MonkeyPatch, hub_cache: HubCache) -> None:
     """A hub that answers, with nothing in the cache."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    session = SimpleNamespace(head=lambda url, timeout: None)
-    monkeypatch.setattr(huggingface_hub, "get_session", lambda: session)
+    let_answer(monkeypatch, lambda: SimpleNamespace(commit_hash="0" * 40, size=None))
+
+
+def let_answer(monkeypatch: pytest.MonkeyPatch, answer: Callable[[], object]) -> None:
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, timeout: answer())
 
 
 def let_download(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str, str], str]) -> None:
@@ -83,10 +86,10 @@ def test_offline_says_what_to_do(hub_cache: HubCache) -> None:
 
 @pytest.mark.usefixtures("online")
 def test_hub_out_of_reach_is_noticed_before_any_download(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(url: str, timeout: float) -> None:
+    def refuse() -> object:
         raise errors.HTTPError("no route")  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(huggingface_hub, "get_session", lambda: SimpleNamespace(head=refuse))
+    let_answer(monkeypatch, refuse)
     let_download(monkeypatch, failing(AssertionError("must not be tried")))
     with pytest.raises(ModelDownloadError, match=r"cannot be reached.*--model FOLDER"):
         pull(FAST)
@@ -141,7 +144,7 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 @pytest.mark.parametrize("progress", [True, False])
 def test_bars_are_drawn_only_when_asked_for(bars: list[bool], progress: bool) -> None:
     with pytest.raises(ModelDownloadError):
-        pull(resolve_model("hf-hub:owner/name"), progress=progress)
+        pull(resolve_model("hf-hub:owner/name"), tell=print if progress else None)
     assert bars == [progress] * 3
     assert not are_progress_bars_disabled()
 
@@ -169,7 +172,8 @@ def test_bars_that_the_user_s_variable_demands_are_drawn(
 
 DISK_FULL = OSError(errno.ENOSPC, "No space left on device")
 TROUBLES: list[tuple[Exception, str]] = [
-    (errors.LocalEntryNotFoundError("connection lost"), "cannot be reached"),
+    (errors.LocalEntryNotFoundError("connection lost"), "the download failed"),
+    (http_error(errors.HfHubHTTPError, 503), "the hub answers 503; try again later"),
     (errors.EntryNotFoundError("404"), "has no open_clip_model.safetensors and no"),
     (http_error(errors.GatedRepoError, 403), "accept"),
     (http_error(errors.RepositoryNotFoundError, 404), "no laion/.*private"),

@@ -16,6 +16,7 @@ from clipcls.catalog import architectures, catalog
 from clipcls.errors import ClipclsError, ModelError, OptionError, UnknownModelError
 from clipcls.models import (
     ACCURACY,
+    MINI_FOLDER,
     OPENAI_SPELLINGS,
     PRESETS,
     accuracy,
@@ -105,6 +106,7 @@ def test_single_weights_need_no_note() -> None:
         ("ViTB32", "ViT-B-32"),
         ("PE-Core-B16", "PE-Core-B-16"),
         ("fasst", "fast"),
+        ("minni", "mini"),
         ("ViT-B-32:opnai", "ViT-B-32:openai"),
         ("ViT-B-99:openai", "ViT-B-"),
     ],
@@ -231,7 +233,9 @@ def test_quickgelu_weights_are_known_as_such() -> None:
 
 def test_default_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CLIPCLS_MODEL", raising=False)
-    assert default_model() == "fast"
+    assert default_model() == "auto"
+    monkeypatch.setenv("CLIPCLS_MODEL", "")
+    assert default_model() == "auto"
     monkeypatch.setenv("CLIPCLS_MODEL", "RN50")
     assert default_model() == "RN50"
 
@@ -242,6 +246,7 @@ def test_every_known_accuracy_belongs_to_a_pair() -> None:
 
 def test_completion() -> None:
     assert complete_model("ba") == ["balanced"]
+    assert complete_model("")[:5] == ["mini", "auto", *PRESETS]
     assert "ViT-B-32" in complete_model("vit-b")
     assert "ViT-B-32:openai" in complete_model("ViT-B-32:o")
     assert complete_model("ViT-M-32") == []
@@ -264,3 +269,34 @@ def test_an_empty_name_is_not_the_current_folder(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownModelError, match="the model's name is empty"):
         resolve_model("")
+
+
+def test_mini_is_the_folder_in_the_package() -> None:
+    spec = resolve_model("mini")
+    assert (spec.kind, spec.name, spec.path, spec.notes) == ("folder", "mini", MINI_FOLDER, ())
+    assert (MINI_FOLDER / "open_clip_config.json").is_file()
+    assert accuracy(spec) is None
+    with pytest.raises(OptionError, match="--arch"):
+        resolve_model("mini", "ViT-B-32")
+
+
+def test_a_folder_of_the_user_never_passes_for_mini(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mini").mkdir()
+    (tmp_path / "mini" / "open_clip_config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert resolve_model("local-dir:mini").name == "./mini"
+    assert resolve_model("./mini").name == "./mini"
+    assert resolve_model("mini/").name == "./mini/"
+    named = resolve_model("mini")
+    assert named.path == MINI_FOLDER
+    assert "./mini" in named.notes[0]
+
+
+@pytest.mark.parametrize("name", ["mini.pt", "auto.pt", "fast.pt"])
+def test_a_weight_file_called_like_a_word_of_ours_gets_an_architecture(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(OptionError, match="--arch ViT-B-32 "):
+        resolve_model(str(weight_file(tmp_path, name)))

@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from clipcls import Classifier, Prediction, RuntimeOptions, ScoringOptions
 from clipcls.devices import DeviceChoice
 from clipcls.encoder import load_encoder
-from clipcls.models import resolve_model
+from clipcls.models import MINI_FOLDER, resolve_model
 from clipcls.options import Precision
 from tests.checkpoints import CheckpointFolders, checkpoints
 
@@ -41,6 +41,7 @@ slow = pytest.mark.slow
 ARCHITECTURES = [
     pytest.param("tiny"),
     pytest.param("siglip-style"),
+    pytest.param("mini"),
     pytest.param("ViT-B-32", marks=slow),
     pytest.param("ViT-B-32-quickgelu", marks=slow),
     pytest.param("RN50", marks=slow),
@@ -85,7 +86,7 @@ def test_probabilities_equal_a_plain_script(
     checkpoints: CheckpointFolders, tmp_path: Path, name: str
 ) -> None:
     """The whole way: files, threads, batches, prompts, scoring, whatever the sizes."""
-    folder = checkpoints.folder(name)
+    folder = MINI_FOLDER if name == "mini" else checkpoints.folder(name)
     images = pictures()
     for i, image in enumerate(images):
         image.save(tmp_path / f"{i}.png")

@@ -20,9 +20,11 @@ import pytest
 from clipcls import read_results
 from clipcls.errors import (
     ClipclsError,
+    DeviceError,
     InputError,
     LabelError,
     MissingExtraError,
+    ModelDownloadError,
     OptionError,
     OutputError,
     OutputExistsError,
@@ -31,6 +33,7 @@ from clipcls.errors import (
 )
 from clipcls.labels import make_labels
 from clipcls.manifest import manifest_path
+from clipcls.models import ModelSpec
 from clipcls.options import (
     OutputFormat,
     OutputOptions,
@@ -44,6 +47,9 @@ from clipcls.sink import open_sink
 from clipcls.testing import FakeEncoder, save_colours
 from clipcls.writers import Columns
 from clipcls.writers.parquet import ParquetWriter
+from tests.hub_cache import HubCache, hub_cache
+
+__all__ = ["hub_cache"]
 
 LABELS = make_labels(["red", "green", "blue"])
 
@@ -512,3 +518,97 @@ def test_a_batch_size_that_cannot_be_kept_is_told(colours: Path, tmp_path: Path)
     again = dataclasses.replace(resuming(first), runtime=RuntimeOptions("cpu", batch_size=5))
     classify(again, observer=observer)
     assert observer.warnings == ["keeping the batch size of the interrupted run, 2"]
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch, hub_cache: HubCache) -> list[str]:
+    """The names of the models that are loaded; each is the fake encoder under that name."""
+    names: list[str] = []
+
+    def load(spec: ModelSpec, device: object) -> FakeEncoder:
+        names.append(spec.name)
+        encoder = FakeEncoder()
+        encoder.name = spec.name
+        encoder.fingerprint = spec.name
+        return encoder
+
+    monkeypatch.setattr("clipcls.run.load_encoder", load)
+    return names
+
+
+def unnamed(first: Job) -> Job:
+    return dataclasses.replace(first, model="auto")
+
+
+def stopped(first: Job) -> Job:
+    """Run it until its first batch is written, and return what resumes it."""
+    assert run(first, should_stop=lambda: True).interrupted
+    return resuming(first)
+
+
+def cache_fast(hub_cache: HubCache) -> None:
+    repository = "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K"
+    hub_cache.add(repository, "open_clip_model.safetensors", b"never read")
+
+
+FAST = "ViT-B-32-256:datacomp_s34b_b86k"
+
+
+def test_what_mini_began_auto_ends_with_mini_even_when_fast_has_come(
+    colours: Path, out: Path, hub_cache: HubCache, loaded: list[str]
+) -> None:
+    again = stopped(unnamed(job(colours, out)))
+    cache_fast(hub_cache)
+    for _ in range(2):  # the second time the output is complete
+        observer = Collecting()
+        report = run(again, observer=observer)
+        assert report.model == "mini"
+        assert len(observer.warnings) == 1
+        assert "mini is used, because it made the rows that are there" in observer.warnings[0]
+    assert loaded == ["mini"] * 3
+    assert json.loads(manifest_path(out).read_bytes())["model"]["name"] == "mini"
+
+
+def test_what_fast_began_auto_does_not_end_with_mini(
+    colours: Path, out: Path, hub_cache: HubCache, loaded: list[str], tmp_path: Path
+) -> None:
+    cache_fast(hub_cache)
+    again = stopped(unnamed(job(colours, out)))
+    shutil.rmtree(tmp_path / "hub")
+    with pytest.raises(ModelDownloadError, match=f"{FAST} is not on this machine"):
+        run(again)
+    cache_fast(hub_cache)
+    assert run(again).model == FAST
+    assert loaded == [FAST] * 2
+
+
+def test_what_a_named_model_began_auto_does_not_end(
+    colours: Path, out: Path, hub_cache: HubCache, loaded: list[str]
+) -> None:
+    hub_cache.add("timm/resnet50_clip.openai", "open_clip_model.safetensors", b"never read")
+    again = stopped(job(colours, out, model="RN50:openai"))
+    loaded.clear()
+    with pytest.raises(ResumeError, match="by RN50:openai: give --model RN50:openai to go on"):
+        run(unnamed(again))
+    assert loaded == []
+    assert run(again).done == 5
+
+
+def test_another_named_model_does_not_end_what_mini_began(
+    colours: Path, out: Path, hub_cache: HubCache, loaded: list[str]
+) -> None:
+    again = stopped(unnamed(job(colours, out)))
+    cache_fast(hub_cache)
+    with pytest.raises(ResumeError, match=f'model.name was "mini" and is now "{FAST}"'):
+        run(dataclasses.replace(again, model="fast"))
+
+
+def test_a_device_that_is_not_there_costs_no_download(
+    colours: Path, monkeypatch: pytest.MonkeyPatch, hub_cache: HubCache
+) -> None:
+    def pull(spec: ModelSpec, tell: object) -> Path:
+        raise AssertionError("downloads")
+
+    monkeypatch.setattr("clipcls.auto.pull", pull)
+    with pytest.raises(DeviceError):
+        run(unnamed(job(colours, runtime=RuntimeOptions("cuda:99"))))

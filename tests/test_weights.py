@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from clipcls.errors import ModelError, WeightsMismatchError
-from clipcls.weights import digest_of, fit, read_weights
+from clipcls.weights import digest_of, fit, parameters_in, read_weights
 from examples.make_checkpoint import random_model
 from tests.checkpoints import CheckpointFolders, checkpoints
 from tests.hub_cache import HubCache, hub_cache
@@ -139,6 +139,17 @@ def test_quantised_weights_are_refused(tmp_path: Path, tensor: torch.Tensor) -> 
     torch.save({"visual.proj": tensor}, tmp_path / "small.pt")
     with pytest.raises(ModelError, match=r"visual\.proj is quantised"):
         read_weights(tmp_path / "small.pt")
+
+
+def test_numbers_are_counted_without_reading_them(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    tensors = {"a": torch.zeros(3, 4), "b": torch.zeros(()), "c": torch.zeros(5, 0)}
+    save_file(tensors, path, {"format": "pt"})
+    assert parameters_in(path) == 13
+    for content in (b"", b"\xff" * 64, b"\x02" + bytes(7) + b"[]", b"\x03" + bytes(7) + b"nul"):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match="no readable weight file"):
+            parameters_in(path)
 
 
 @pytest.mark.parametrize("content", [{}, [torch.zeros(2)], {"lr": 0.1}])

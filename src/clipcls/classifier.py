@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clipcls.auto import settle
 from clipcls.decode import is_candidate, load_image
 from clipcls.devices import choose_device
 from clipcls.discovery import PathStream
@@ -46,9 +47,10 @@ class Classifier:
     Args:
         labels: Names (`["cat", "dog"]` or `"cat,dog"`), or a mapping from names to one or several
             wordings (`{"glasses": "a person wearing glasses"}`).
-        model: A preset, an open_clip name, a folder or a file (see `clipcls models`), what
+        model: `mini`, a preset, an open_clip name, a folder or a file (see `clipcls models`), what
             `resolve_model` returned, or an object that has the methods of `Encoder`. None is the
-            environment variable `CLIPCLS_MODEL`, else the default model.
+            environment variable `CLIPCLS_MODEL`, else `auto`: the preset `fast`, or, with a
+            warning, `mini` where `fast` is not on this machine and cannot be downloaded.
         templates: The name of a template set, or texts with the slot `<>`.
         scoring: Softmax or sigmoid, threshold and margin.
         decode: What is taken for a picture.
@@ -75,6 +77,8 @@ class Classifier:
         if model is None or isinstance(model, str):
             model = resolve_model(model or default_model())
         self.device = choose_device(runtime or RuntimeOptions())
+        if isinstance(model, ModelSpec):
+            model = settle(model)
         self.encoder: Encoder = (
             load_encoder(model, self.device) if isinstance(model, ModelSpec) else model
         )

@@ -72,7 +72,7 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
         summary: Whether a table of the predictions ends the run.
 
     Attributes:
-        shows_downloads: Whether the progress of a download is shown.
+        downloading: Says what is downloaded, unless it is to be quiet.
         scoring: Whether rows are being made, so that an interrupt can end the batch first.
         last: The latest record.
     """
@@ -84,7 +84,7 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
         bar: bool = True,
         summary: bool = True,
     ) -> None:
-        self.shows_downloads = verbosity is not Verbosity.QUIET
+        self.downloading = None if verbosity is Verbosity.QUIET else self._say
         self._bar = bar and verbosity is not Verbosity.QUIET
         self._verbosity = verbosity
         self._summary = summary
@@ -148,7 +148,8 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
         state = "Interrupted" if report.interrupted else "Done"
         scored = sum(report.counts.values())
         self._say(
-            f"{state}: {scored} scored, {report.failed} failed{kept}, {report.seconds:.1f} s{rate}"
+            f"{state}: {scored} scored, {report.failed} failed{kept}, {report.seconds:.1f} s{rate},"
+            f" model {report.model}"
         )
 
     def say(self, message: str) -> None:

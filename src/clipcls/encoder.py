@@ -334,10 +334,13 @@ def _load(plan: _Plan, model: Any, checkpoint: Path) -> None:
     if plan.spec.kind != "pretrained":
         fit(model, read_weights(checkpoint), checkpoint)
         return
+    # safetensors comes with torch's models and is slow to import; only loading needs it.
+    from safetensors import SafetensorError
+
     # Published weights are open_clip's own business, old layouts and all.
     try:
         open_clip.load_checkpoint(model, str(checkpoint), strict=True, weights_only=True)
-    except (AssertionError, pickle.UnpicklingError, *UNREADABLE) as error:
+    except (AssertionError, pickle.UnpicklingError, SafetensorError, *UNREADABLE) as error:
         if is_device_trouble(error):
             raise
         raise WeightsMismatchError(

@@ -72,7 +72,19 @@ class ModelError(ClipclsError):
 
 
 class ModelDownloadError(ModelError):
-    """Weights are neither on this machine nor reachable."""
+    """Weights are neither on this machine nor reachable.
+
+    Args:
+        message: The line that the user reads.
+        reason: Why, as a clause without the advice (`the disk is full`).
+
+    Attributes:
+        reason: That clause, or the message where none was given.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        self.reason = reason or message
+        super().__init__(message)
 
 
 class WeightsMismatchError(ModelError):

@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, TypeVar
 
 from clipcls.catalog import Architecture, architecture_of, architectures, describe_preprocessing
 from clipcls.errors import ModelDownloadError, ModelError
-from clipcls.models import CONFIG_NAME, HUB_PREFIX, WEIGHT_SUFFIXES, ModelSpec
+from clipcls.models import AUTO, CONFIG_NAME, HUB_PREFIX, WEIGHT_SUFFIXES, ModelSpec
+
+Answer = TypeVar("Answer")
+Tell = Callable[[str], None]
+"""Takes a sentence for the user."""
 
 REACH_SECONDS = 5.0
 """How long the hub may take to answer at all. Its client retries for over 20 seconds."""
+
+CLIP_TOKENIZER = "CLIP's own"
+"""How `describe` calls the tokenizer that needs no files."""
 
 # The file names that open_clip writes and looks for, in its order of preference.
 _CHECKPOINT_NAMES = (
@@ -57,6 +67,8 @@ def checkpoint_in(folder: Path) -> Path:
 
 def _remote(spec: ModelSpec) -> tuple[str, tuple[str, ...]]:
     """Return the hub repository and the weight files to look for, the preferred first."""
+    if spec.kind == AUTO:
+        raise ModelError("auto is no model yet: clipcls.auto.settle decides which one it is")
     if spec.kind == "hub":
         return spec.name.removeprefix(HUB_PREFIX), _HUB_NAMES
     published = architectures()[spec.architecture or ""].tags[spec.tag or ""]
@@ -69,8 +81,13 @@ def _remote(spec: ModelSpec) -> tuple[str, tuple[str, ...]]:
 
 
 def _cached(repository: str, filename: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError as error:
+        missing = "the package huggingface_hub cannot be imported"
+        raise ModelDownloadError(
+            f"{repository}: {missing} ({error}): pip install huggingface_hub", missing
+        ) from error
     found = try_to_load_from_cache(repository, filename)
     return Path(found) if isinstance(found, str) else None
 
@@ -79,7 +96,8 @@ def weights_location(spec: ModelSpec) -> Path | None:
     """Return the weight file if it is on this machine; never touches the network.
 
     Raises:
-        ModelError: A folder that has no weight file, or too many.
+        ModelError: A folder that has no weight file, or too many; `auto`, which is no model.
+        ModelDownloadError: The hub's library, which knows its cache, is missing.
     """
     if spec.kind == "file":
         return spec.path
@@ -89,35 +107,39 @@ def weights_location(spec: ModelSpec) -> Path | None:
     return next((path for name in names if (path := _cached(repository, name))), None)
 
 
-def pull(spec: ModelSpec, *, progress: bool = False) -> Path:
+def pull(spec: ModelSpec, *, tell: Tell | None = None) -> Path:
     """Return the weight file, downloaded if it is not here yet.
 
     A hub model's configuration comes along, so that the model can be used offline.
 
     Args:
         spec: The model.
-        progress: Whether the hub's client draws its bars on stderr.
+        tell: Told what is downloaded, before it is; with it, the hub's client draws its bars on
+            stderr. Without, the download is silent.
 
     Raises:
         ModelDownloadError: It is not here and cannot be had.
     """
-    with nullcontext() if progress else no_progress_bars():
+    with nullcontext() if tell else no_progress_bars():
         if spec.kind == "hub":
             pull_config(spec)
         found = weights_location(spec)
-        return found or _download(spec, *_remote(spec))
+        return found or _download(spec, *_remote(spec), tell)
 
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
     """Keep the bars of the hub's client from the terminal, those of transformers' downloads too."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-
+    try:
+        from huggingface_hub import constants
+        from huggingface_hub.utils import (  # type: ignore[attr-defined]
+            are_progress_bars_disabled,
+            disable_progress_bars,
+            enable_progress_bars,
+        )
+    except ImportError:  # no client, no bars; a local model does not need it
+        yield
+        return
     # Whoever decided through the variable HF_HUB_DISABLE_PROGRESS_BARS is not overruled.
     if constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or are_progress_bars_disabled():
         yield
@@ -139,22 +161,54 @@ def pull_config(spec: ModelSpec) -> Path:
     return _cached(repository, CONFIG_NAME) or _download(spec, repository, (CONFIG_NAME,))
 
 
-def _download(spec: ModelSpec, repository: str, names: tuple[str, ...]) -> Path:
-    from huggingface_hub import errors, hf_hub_download
+def _download(
+    spec: ModelSpec, repository: str, names: tuple[str, ...], tell: Tell | None = None
+) -> Path:
+    from huggingface_hub import constants, errors, hf_hub_download
 
-    require_hub(spec)
     for name in names:
         try:
-            return Path(hf_hub_download(repository, name))
+            size = _size_on_hub(spec, repository, name)
+            if tell:
+                known = f" ({size / 1e6:,.0f} MB)" if size else ""
+                tell(f"Downloading {spec.name}{known} to {constants.HF_HUB_CACHE}")
+            with _quiet_client():
+                return Path(hf_hub_download(repository, name))
+        except ModelDownloadError:
+            raise
         except errors.LocalEntryNotFoundError as error:
-            raise ModelDownloadError(_not_here(spec, "the hub cannot be reached")) from error
+            # So the client calls whatever went wrong on the way, and has no copy to fall back on.
+            raise _trouble(spec, repository, error.__cause__ or error) from error
         except errors.EntryNotFoundError:
             continue
-        except (OSError, errors.HTTPError, ValueError) as error:  # type: ignore[attr-defined]
-            raise ModelDownloadError(_download_trouble(spec, repository, error)) from error
-    raise ModelDownloadError(
-        f"the hub's {repository} has no {' and no '.join(names)}: is it an open_clip model?"
-    )
+        except Exception as error:  # noqa: BLE001  # its storage client has errors of no common kind
+            raise _trouble(spec, repository, error) from error
+    reason = f"the hub's {repository} has no {' and no '.join(names)}"
+    raise ModelDownloadError(f"{reason}: is it an open_clip model?", reason)
+
+
+def _size_on_hub(spec: ModelSpec, repository: str, name: str) -> int | None:
+    """Return the size of a file on the hub in bytes, where the hub tells it.
+
+    Raises:
+        ModelDownloadError: Offline by choice, or no hub answers within `REACH_SECONDS`.
+        Exception: The hub's client's own, if the hub answers with a refusal.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+
+    _refuse_offline(spec)
+    url = hf_hub_url(repository, name)
+    try:
+        with _quiet_client():
+            found = _answered(lambda: get_hf_file_metadata(url, timeout=REACH_SECONDS))
+    except Exception as error:
+        if _status(error) is None:
+            raise _not_here(spec, f"{constants.ENDPOINT} cannot be reached") from error
+        raise
+    if found.commit_hash is None:
+        stranger = "does not answer as a model hub does (a login page, a proxy?)"
+        raise _not_here(spec, f"{constants.ENDPOINT} {stranger}")
+    return found.size
 
 
 def require_hub(spec: ModelSpec) -> None:
@@ -163,44 +217,92 @@ def require_hub(spec: ModelSpec) -> None:
     Raises:
         ModelDownloadError: Offline by choice, or no answer within `REACH_SECONDS`.
     """
-    from huggingface_hub import constants, errors, get_session
+    from huggingface_hub import constants, get_session
+
+    _refuse_offline(spec)
+    try:
+        _answered(lambda: get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS))
+    except Exception as error:  # the hub's clients have changed theirs from version to version
+        raise _not_here(spec, f"{constants.ENDPOINT} cannot be reached") from error
+
+
+def _refuse_offline(spec: ModelSpec) -> None:
+    from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        raise ModelDownloadError(_not_here(spec, "HF_HUB_OFFLINE is set"))
+        raise _not_here(spec, "HF_HUB_OFFLINE is set")
+
+
+def _answered(call: Callable[[], Answer]) -> Answer:
+    """Return what a call to the hub returns, or raise what it raises, soon in any case.
+
+    The client's own limit holds anew for each of the hub's addresses, and not at all for looking
+    them up, so it is a thread that is waited for no longer.
+    """
+    answer: Future[Answer] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(call())
+        except Exception as error:  # noqa: BLE001  it is raised where the answer is awaited
+            answer.set_exception(error)
+
+    Thread(target=ask, daemon=True).start()
+    return answer.result(REACH_SECONDS)
+
+
+@contextmanager
+def _quiet_client() -> Iterator[None]:
+    """Keep the client's log of its retries from stderr: how they end is said in one line."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
-        get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS)
-    except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]
-        reason = f"{constants.ENDPOINT} cannot be reached"
-        raise ModelDownloadError(_not_here(spec, reason)) from error
+        yield
+    finally:
+        logger.setLevel(level)
 
 
-def _not_here(spec: ModelSpec, reason: str) -> str:
-    return (
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status of a hub that answered with a refusal."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _not_here(spec: ModelSpec, reason: str) -> ModelDownloadError:
+    return ModelDownloadError(
         f"{spec.name} is not on this machine and {reason}: run `clipcls models pull {spec.name}`"
-        " on a connected machine and copy its hub cache (HF_HOME), or give a local folder with"
-        " --model FOLDER"
+        " where there is a network and copy its hub cache (HF_HOME), or take a local model, with"
+        " --model FOLDER or --model mini",
+        reason,
     )
 
 
-def _download_trouble(spec: ModelSpec, repository: str, error: Exception) -> str:
+def _trouble(spec: ModelSpec, repository: str, error: BaseException) -> ModelDownloadError:
+    """Say in one line why a download failed, and what to do about it."""
+    reason, advice = _reason_and_advice(repository, error)
+    return ModelDownloadError(f"{spec.name}: {reason}; {advice}", reason)
+
+
+def _reason_and_advice(repository: str, error: BaseException) -> tuple[str, str]:
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        return (
-            f"{spec.name}: {repository} asks its users to accept terms; accept them on its page and"
-            " set HF_TOKEN"
-        )
+        terms = "accept them on its page and set HF_TOKEN"
+        return f"{repository} asks its users to accept terms", terms
     if isinstance(error, errors.RepositoryNotFoundError):
-        return f"{spec.name}: the hub has no {repository}, or it is private and HF_TOKEN is not set"
-    status = getattr(getattr(error, "response", None), "status_code", None)
+        return f"the hub has no {repository}, or it is private", "if so, set HF_TOKEN"
+    status = _status(error)
     if status in (401, 403):
-        return f"{spec.name}: the hub refuses {repository} ({status}), check HF_TOKEN"
+        return f"the hub refuses {repository} ({status})", "check HF_TOKEN"
+    if status is not None:
+        return f"the hub answers {status}", "try again later, or take a local model"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"{spec.name}: the disk is full; free some space or set HF_HOME to another disk"
+        return "the disk is full", "free some space or set HF_HOME to another disk"
     if isinstance(error, PermissionError):
-        return f"{spec.name}: {error.filename} cannot be written; set HF_HOME to a folder of yours"
-    reason = str(error).strip().partition("\n")[0]
-    return f"{spec.name}: the download failed ({reason}); run it again, it continues where it was"
+        return f"{error.filename} cannot be written", "set HF_HOME to a folder of yours"
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return f"the download failed ({reason})", "run it again, it continues where it was"
 
 
 def describe(spec: ModelSpec) -> list[tuple[str, str]]:
@@ -224,7 +326,7 @@ def describe(spec: ModelSpec) -> list[tuple[str, str]]:
 
 def _facts(found: Architecture, preprocessing: str, *, quick_gelu: bool) -> list[tuple[str, str]]:
     height, width = found.image_size
-    extra = f"{found.tokenizer}, needs clipcls[siglip]" if found.tokenizer else "CLIP's own"
+    extra = f"{found.tokenizer}, needs clipcls[siglip]" if found.tokenizer else CLIP_TOKENIZER
     return [
         ("image_size", f"{width}x{height}"),
         ("preprocessing", preprocessing),

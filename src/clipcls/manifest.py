@@ -31,6 +31,13 @@ def is_complete(content: Mapping[str, Any]) -> bool:
     return "inputs_sha256" in content
 
 
+def model_of(content: Mapping[str, Any]) -> str | None:
+    """Return the name of the model that made the output, None if the manifest does not say."""
+    model = content.get("model")
+    name = model.get("name") if isinstance(model, dict) else None
+    return name if isinstance(name, str) else None
+
+
 def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
     """Write a manifest so that a reader sees the old one or the new one, never a half."""
     temporary = path.with_name(path.name + ".tmp")

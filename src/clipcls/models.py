@@ -24,6 +24,15 @@ HUB_PREFIX = "hf-hub:"
 FOLDER_PREFIX = "local-dir:"
 WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors", ".bin")
 
+MINI = "mini"
+"""The model that comes with clipcls."""
+
+MINI_FOLDER = Path(__file__).with_name("bundled") / MINI
+"""Where it is, in open_clip's layout."""
+
+AUTO = "auto"
+"""The choice of a user who makes none: `fast` where it can be had, else `mini` (`clipcls.auto`)."""
+
 OPENAI_SPELLINGS: Mapping[str, str] = MappingProxyType(
     {
         "RN50": "RN50",
@@ -80,6 +89,13 @@ ACCURACY: Mapping[str, float] = MappingProxyType(
 )
 """Zero-shot top-1 accuracy on ImageNet-1k in percent: open_clip's results table and model cards."""
 
+MINI_ACCURACY = 54.8
+"""Zero-shot top-1 accuracy of `mini` on CIFAR-10 in percent, with ten names and the template set
+`photo`: benchmarks/mini.py and the model card. A figure on ImageNet would not be zero-shot."""
+
+FAST_ON_CIFAR10 = 96.5
+"""The published figure of `fast` for comparison: open_clip's docs/openclip_results.csv."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preset:
@@ -103,20 +119,26 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 )
 
 
+WORDS = (MINI, AUTO, *PRESETS)
+"""The words of our own that `--model` takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """A model that the user's word stands for; nothing has been loaded or downloaded yet.
 
     Attributes:
-        kind: Published weights, a hub repository, a folder in open_clip's layout, a weight file.
-        name: The name to print: `ViT-B-32:openai`, `hf-hub:org/x`, the folder or file as given.
+        kind: Published weights, a hub repository, a folder in open_clip's layout, a weight file, or
+            `auto`, which `clipcls.auto.settle` turns into one of the others.
+        name: The name to print: `ViT-B-32:openai`, `mini`, `hf-hub:org/x`, the folder or file as
+            given.
         architecture: open_clip's architecture, for published weights and files.
         tag: The published weights; for a file the ones whose preprocessing and activation it has.
         path: The folder or file.
         notes: What the user should be told, a sentence each.
     """
 
-    kind: Literal["pretrained", "hub", "folder", "file"]
+    kind: Literal["pretrained", "hub", "folder", "file", "auto"]
     name: str
     architecture: str | None = None
     tag: str | None = None
@@ -125,16 +147,16 @@ class ModelSpec:
 
 
 def default_model() -> str:
-    """Return the model of a user who names none: `CLIPCLS_MODEL`, else the preset `fast`."""
-    return os.environ.get("CLIPCLS_MODEL") or "fast"
+    """Return the model of a user who names none: `CLIPCLS_MODEL`, else `auto`."""
+    return os.environ.get("CLIPCLS_MODEL") or AUTO
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Return the names that `incomplete` can become: presets and architectures, then tags."""
+    """Return the names that `incomplete` can become: our words and architectures, then tags."""
     if ":" in incomplete:
         names = [f"{name}:{tag}" for name, found in catalog().items() for tag in found.tags]
     else:
-        names = [*PRESETS, *(name for name, found in catalog().items() if found.tags)]
+        names = [*WORDS, *(name for name, found in catalog().items() if found.tags)]
     return [name for name in names if name.lower().startswith(incomplete.lower())]
 
 
@@ -142,7 +164,7 @@ def resolve_model(word: str, arch: str | None = None) -> ModelSpec:
     """Find out which model a word stands for.
 
     Args:
-        word: A preset, `ARCH:TAG`, `ARCH`, an OpenAI spelling, `hf-hub:org/name`,
+        word: A preset, `mini`, `auto`, `ARCH:TAG`, `ARCH`, an OpenAI spelling, `hf-hub:org/name`,
             `local-dir:PATH`, a folder in open_clip's layout, or a weight file.
         arch: `ARCH` or `ARCH:TAG`, needed by a weight file and refused with anything else.
 
@@ -160,14 +182,22 @@ def resolve_model(word: str, arch: str | None = None) -> ModelSpec:
             return _file(word, path, arch)
         spec = _folder(word, path)
     if arch is not None:
-        raise OptionError(f"--arch belongs to a weight file, and {word} is not one: leave it out")
+        given = "there is none" if spec.kind == AUTO else f"{word} is not one"
+        raise OptionError(
+            f"--arch belongs to a weight file, and {given}: give one with --model FILE, or leave"
+            " --arch out"
+        )
     return spec
 
 
 def _named(word: str) -> ModelSpec | None:
     """Return the model if the word is a name rather than a place on the disk."""
     if word in PRESETS:
-        return replace(published(PRESETS[word].name), notes=_shadow_notes(word))
+        return replace(preset(word), notes=_shadow_notes(word))
+    if word == MINI:
+        return replace(bundled(), notes=_shadow_notes(word))
+    if word == AUTO:
+        return ModelSpec("auto", AUTO, notes=_shadow_notes(word))
     if word.startswith(HUB_PREFIX):
         return _hub(word)
     architecture, colon, tag = word.partition(":")
@@ -248,6 +278,21 @@ def published(name: str) -> ModelSpec:
     return _pretrained(architecture, tag, ())
 
 
+def preset(word: str) -> ModelSpec:
+    """Return the specification of one of `PRESETS`."""
+    return published(PRESETS[word].name)
+
+
+def bundled() -> ModelSpec:
+    """Return the specification of `mini`, the model that comes with clipcls."""
+    return _folder(MINI, MINI_FOLDER)
+
+
+def is_bundled(spec: ModelSpec) -> bool:
+    """Whether it is `mini` itself rather than a folder of that name."""
+    return spec.path == MINI_FOLDER
+
+
 def accuracy(spec: ModelSpec) -> float | None:
     """Return the published zero-shot top-1 accuracy on ImageNet-1k in percent, where known."""
     if spec.kind != "pretrained" or spec.architecture is None:
@@ -266,7 +311,9 @@ def _local_path(word: str) -> Path:
             return path
     except (OSError, RuntimeError, ValueError):  # too long, an unknown ~user, a NUL
         raise UnknownModelError(_unknown(word)) from None
-    if text != word or _looks_like_path(text):
+    if text != word:
+        raise UnknownModelError(f"{word} does not exist")
+    if _looks_like_path(text):
         raise UnknownModelError(f"{text} does not exist{_did_you_mean(path.stem)}")
     raise UnknownModelError(_unknown(word))
 
@@ -282,7 +329,7 @@ def _looks_like_path(word: str) -> bool:
 
 def _unknown(word: str) -> str:
     return (
-        f"no model is called {word!r}{_did_you_mean(word)}; allowed are {', '.join(PRESETS)},"
+        f"no model is called {word!r}{_did_you_mean(word)}; allowed are {', '.join(WORDS)},"
         " a name of `clipcls models`, hf-hub:OWNER/NAME, a folder or a weight file"
     )
 
@@ -290,7 +337,7 @@ def _unknown(word: str) -> str:
 def _near_architectures(word: str) -> list[str]:
     """Return up to three names that resemble the word."""
     usable = [name for name, found in architectures().items() if found.tags]
-    known = {name.lower(): name for name in [*PRESETS, *usable]}
+    known = {name.lower(): name for name in [*WORDS, *usable]}
     text = word.partition(":")[0].lower()
     if text in known:
         return [known[text]]
@@ -309,7 +356,10 @@ def _folder(word: str, path: Path) -> ModelSpec:
             f"the folder {path} has no {CONFIG_NAME}{kin}: give a folder in open_clip's layout, or"
             " a weight file with --arch"
         )
-    return ModelSpec("folder", word.removeprefix(FOLDER_PREFIX), path=path)
+    name = word.removeprefix(FOLDER_PREFIX)
+    # What is printed must not look like a model of ours that it is not.
+    ambiguous = name.rstrip("/\\") in WORDS and path != MINI_FOLDER
+    return ModelSpec("folder", f"./{name}" if ambiguous else name, path=path)
 
 
 def _file(word: str, path: Path, arch: str | None) -> ModelSpec:
@@ -334,7 +384,7 @@ def _file(word: str, path: Path, arch: str | None) -> ModelSpec:
 def _missing_arch(path: Path) -> str:
     if (path.parent / CONFIG_NAME).is_file():
         return f"{path} lies beside an {CONFIG_NAME}: give the folder, --model {path.parent}"
-    near = [name for name in _near_architectures(path.stem) if name not in PRESETS]
+    near = [name for name in _near_architectures(path.stem) if name not in WORDS]
     example = near[0] if near else "ViT-B-32"
     return (
         f"{path} does not say what it is: give its architecture, for example --arch {example}"

@@ -105,6 +105,7 @@ class RunReport:
         skipped: Why a file was left out (`hidden`, `not an image`, `duplicate`) -> how many.
         seconds: Wall time of the scoring loop, without loading the model.
         interrupted: Whether the run was stopped before its end.
+        model: The name of the model that made the rows.
     """
 
     done: int = 0
@@ -115,6 +116,7 @@ class RunReport:
     skipped: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     interrupted: bool = False
+    model: str = ""
 
     def add(self, record: Record) -> None:
         """Count a record that this run made."""

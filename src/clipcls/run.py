@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import clipcls
+from clipcls.auto import settle
 from clipcls.classifier import advice, make_scorer
 from clipcls.decode import is_candidate
 from clipcls.devices import DeviceChoice, choose_device
 from clipcls.discovery import Discovery
 from clipcls.encoder import load_encoder
 from clipcls.errors import OptionError, ResumeError
-from clipcls.hub import pull
+from clipcls.hub import Tell, pull
 from clipcls.labels import Label
 from clipcls.models import ModelSpec, resolve_model
 from clipcls.options import (
@@ -55,7 +56,7 @@ class Job:
         inputs: Files, folders, globs, `@list` and `-`, as given.
         labels: The labels with their wordings.
         templates: Finished templates, each with the slot `<>`.
-        model: A preset, name, folder or file (see `clipcls.models`).
+        model: `auto`, `mini`, a preset, name, folder or file (see `clipcls.models`).
         architecture: The architecture of a bare weight file.
         reads: Files that the job was made from (labels, templates), which it must not overwrite.
     """
@@ -77,10 +78,11 @@ class Observer:
     """Told what a run does as it does it, from the thread that runs it; this one stays silent.
 
     Attributes:
-        shows_downloads: Whether a download may draw its progress on stderr.
+        downloading: Told of a download, which then draws its progress on stderr; None where
+            downloads are silent.
     """
 
-    shows_downloads = False
+    downloading: Tell | None = None
 
     def loading(self, spec: ModelSpec, device: DeviceChoice) -> None:
         """The model is about to be loaded."""
@@ -138,7 +140,7 @@ def run(
     settings = _settings(job, prompts)
     with open_sink(output, columns, settings, stdout) as sink:
         device = choose_device(job.runtime)
-        loaded = encoder or _load(spec, device, observer)
+        loaded = encoder or _load(spec, sink.made_by, device, observer)
         for message in advice(prompts, loaded, job.scoring):
             observer.warned(message)
         scorer = make_scorer(prompts, loaded, job.scoring)
@@ -158,6 +160,7 @@ def run(
             report.skipped.update(inputs.skipped)
             if not report.interrupted:
                 sink.finish(_summary(report, inputs))
+        report.model = loaded.name
         observer.finished(report)
         return report
 
@@ -183,10 +186,13 @@ def _score(
     report.seconds = time.perf_counter() - began
 
 
-def _load(spec: ModelSpec, device: DeviceChoice, observer: Observer) -> Encoder:
+def _load(
+    spec: ModelSpec, made_by: str | None, device: DeviceChoice, observer: Observer
+) -> Encoder:
+    spec = settle(spec, made_by=made_by, tell=observer.downloading)
     for note in spec.notes:
         observer.warned(note)
-    pull(spec, progress=observer.shows_downloads)
+    pull(spec, tell=observer.downloading)
     observer.loading(spec, device)
     return load_encoder(spec, device)
 

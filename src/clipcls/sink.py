@@ -30,6 +30,7 @@ from clipcls.manifest import (
     check_same_run,
     is_complete,
     manifest_path,
+    model_of,
     read_manifest,
     write_manifest,
 )
@@ -44,10 +45,12 @@ class Sink(ABC):
     Attributes:
         batch_size: The batch size that an interrupted run used and this one must keep, or None.
         complete: The manifest of an output that is already complete, or None.
+        made_by: The name of the model that made the rows so far, or None.
     """
 
     batch_size: int | None = None
     complete: dict[str, Any] | None = None
+    made_by: str | None = None
 
     @abstractmethod
     def begin(self, manifest: Mapping[str, Any], batch_size: int) -> int:
@@ -211,12 +214,14 @@ class _FileSink(Sink):
             old = read_manifest(described)
             check_same_run(old, settings, target)
             self.batch_size = int(old["batch_size"])
+            self.made_by = model_of(old)
             return old
         if target.exists():
             self.complete = read_manifest(manifest_path(target))
             if not is_complete(self.complete):
                 raise ResumeError(f"{manifest_path(target)} is of an unfinished run: --overwrite")
             check_same_run(self.complete, settings, target)
+            self.made_by = model_of(self.complete)
         return None
 
     def _mend_last_rename(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import pickle
 import re
 import struct
@@ -44,6 +46,22 @@ def read_weights(path: Path) -> dict[str, Any]:
             raise
         raise ModelError(f"{path} is no readable weight file ({first_line(error)})") from error
     return _only_tensors(state, path)
+
+
+def parameters_in(path: Path) -> int:
+    """Return how many numbers a .safetensors file holds, from its header alone.
+
+    Raises:
+        ModelError: It is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        return sum(math.prod(tensor["shape"]) for tensor in header.values())
+    except (AttributeError, MemoryError, OverflowError, *UNREADABLE) as error:
+        raise ModelError(f"{path} is no readable weight file ({first_line(error)})") from error
 
 
 def _raw_weights(path: Path) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from clipcls.cli import app
+from clipcls.models import ModelSpec
 from clipcls.testing import FakeEncoder
 
 Invoke = Callable[..., Result]
@@ -15,9 +17,16 @@ Invoke = Callable[..., Result]
 
 @pytest.fixture
 def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
-    """Run `clipcls ARGUMENTS`; models load at once and know colours."""
-    monkeypatch.setattr("clipcls.run.load_encoder", lambda spec, device: FakeEncoder())
-    monkeypatch.setattr("clipcls.run.pull", lambda spec, progress: None)
+    """Run `clipcls ARGUMENTS`; models are all here, load at once and know colours."""
+
+    def load(spec: ModelSpec, device: object) -> FakeEncoder:
+        encoder = FakeEncoder()
+        encoder.name = spec.name
+        return encoder
+
+    monkeypatch.setattr("clipcls.run.load_encoder", load)
+    monkeypatch.setattr("clipcls.auto.pull", lambda spec, tell: Path("weights"))
+    monkeypatch.setattr("clipcls.run.pull", lambda spec, tell: None)
 
     def call(*arguments: object, stdin: bytes | None = None) -> Result:
         return CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)

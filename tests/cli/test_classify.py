@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from clipcls.errors import ModelDownloadError
+from clipcls.manifest import manifest_path
+from clipcls.models import ModelSpec
 from clipcls.testing import save_colours
 from tests.cli.conftest import Invoke
 
@@ -30,6 +33,7 @@ def test_stdout_is_data_and_stderr_is_everything_else(invoke: Invoke, colours: P
     assert "3 labels, 3 prompts, 7 pictures" in result.stderr
     assert "on cpu, fp32" in result.stderr
     assert "Done: 7 scored, 0 failed" in result.stderr
+    assert result.stderr.rstrip().endswith(", model ViT-B-32-256:datacomp_s34b_b86k")
 
 
 def test_the_summary_counts_classes_and_explains_failures(invoke: Invoke, colours: Path) -> None:
@@ -148,3 +152,59 @@ def test_the_model_may_come_from_the_environment(
     assert "Model RN50:openai on" in invoke("classify", colours, *RGB).stderr
     named = invoke("classify", colours, *RGB, "--model", "balanced").stderr
     assert "Model PE-Core-B-16:meta on" in named
+
+
+@pytest.fixture
+def without_fast(monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:
+    """Nothing is in the cache, and nothing can be downloaded."""
+
+    def pull(spec: ModelSpec, tell: object) -> Path:
+        raise ModelDownloadError("long advice", "the disk is full")
+
+    monkeypatch.setattr("clipcls.auto.pull", pull)
+
+
+@pytest.mark.usefixtures("without_fast")
+@pytest.mark.parametrize("model", [[], ["--model", "auto"]])
+def test_without_fast_it_is_mini_with_one_warning_and_every_report_says_so(
+    invoke: Invoke, colours: Path, model: list[str]
+) -> None:
+    out = colours.parent / "out.csv"
+    result = invoke("classify", colours, *RGB, *model, "-o", out, "--verbose")
+    assert (result.exit_code, result.stdout) == (0, "")
+    first, second, *_, last = result.stderr.splitlines()
+    assert first.startswith("Warning: mini, ")
+    assert "the disk is full" in first
+    assert result.stderr.count("Warning") == 1
+    assert second.startswith("Model mini on cpu")
+    assert last.startswith("Done: 7 scored")
+    assert last.endswith(", model mini")
+    assert json.loads(manifest_path(out).read_bytes())["model"]["name"] == "mini"
+
+
+@pytest.mark.usefixtures("without_fast")
+def test_quiet_keeps_the_warning_and_a_named_mini_has_none(invoke: Invoke, colours: Path) -> None:
+    quiet = invoke("classify", colours, *RGB, "--quiet")
+    assert quiet.stderr.count("\n") == 1
+    assert quiet.stderr.startswith("Warning: mini, ")
+    named = invoke("classify", colours, *RGB, "--quiet", "--model", "mini")
+    assert named.stderr == ""
+    assert named.stdout == quiet.stdout
+
+
+@pytest.mark.usefixtures("without_fast")
+def test_the_environment_may_ask_for_auto_too(
+    invoke: Invoke, colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in ("auto", ""):
+        monkeypatch.setenv("CLIPCLS_MODEL", value)
+        assert "Model mini on cpu" in invoke("classify", colours, *RGB).stderr
+
+
+def test_arch_needs_a_weight_file(invoke: Invoke, colours: Path) -> None:
+    result = invoke("classify", colours, *RGB, "--arch", "RN50")
+    assert result.exit_code == 2
+    assert (
+        "--arch belongs to a weight file, and there is none: give one with --model FILE"
+        in result.stderr
+    )

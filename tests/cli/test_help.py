@@ -118,6 +118,8 @@ def test_the_tree_of_errors_is_the_one_that_its_docstring_draws() -> None:
         ("clipcls classify --labels-f", "--labels-file"),
         ("clipcls classify --model ViT-B-", "ViT-B-32"),
         ("clipcls classify --model bal", "balanced"),
+        ("clipcls classify --model mi", "mini"),
+        ("clipcls classify --model au", "auto"),
         ("clipcls classify --templates fa", "faces"),
         ("clipcls classify --precision b", "bf16"),
         ("clipcls prompts show --templates openai", "openai80"),

@@ -11,7 +11,7 @@ from huggingface_hub.utils import are_progress_bars_disabled  # type: ignore[att
 from typer.testing import CliRunner
 
 from clipcls.cli import app
-from clipcls.models import PRESETS
+from clipcls.models import MINI_FOLDER, PRESETS
 from tests.checkpoints import CheckpointFolders, checkpoints
 from tests.hub_cache import HubCache, hub_cache
 
@@ -34,8 +34,13 @@ def table(*arguments: str) -> list[dict[str, str]]:
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def test_presets_come_first() -> None:
-    rows = table()
+def test_mini_comes_first_then_the_presets() -> None:
+    mini, *rows = table()
+    assert (mini["preset"], mini["model"], mini["imagenet_top1"]) == ("mini", "mini", "")
+    megabytes = (MINI_FOLDER / "open_clip_model.safetensors").stat().st_size / 1e6
+    assert mini["downloaded"] == f"{megabytes:.0f} MB (bundled)"
+    assert float(mini["million_parameters"]) > 5
+    assert mini["pixels"].isdigit()
     assert [row["preset"] for row in rows[:3]] == list(PRESETS)
     assert [row["model"] for row in rows[:3]] == [preset.name for preset in PRESETS.values()]
     assert rows[0]["imagenet_top1"] == "72.8"
@@ -105,11 +110,12 @@ def test_pull_shows_the_progress_of_the_download(
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_PROGRESS_BARS", None)
-    session = SimpleNamespace(head=lambda url, timeout: None)
-    monkeypatch.setattr(huggingface_hub, "get_session", lambda: session)
+    found = SimpleNamespace(commit_hash="0" * 40, size=605_000_000)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, timeout: found)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     result = runner.invoke(app, ["models", "pull", "fast"])
     assert (result.exit_code, shown) == (0, [True])
+    assert "Downloading ViT-B-32-256:datacomp_s34b_b86k (605 MB) to " in result.stderr
 
 
 def test_pull_without_network_is_one_line() -> None:
@@ -131,3 +137,31 @@ def test_help_has_an_example(command: list[str]) -> None:
     result = runner.invoke(app, ["models", *command, "--help"])
     assert result.exit_code == 0
     assert "Example" in result.stdout
+
+
+def test_show_of_mini_claims_no_zero_shot_figure_on_imagenet() -> None:
+    result = runner.invoke(app, ["models", "show", "mini"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    facts = dict(line.split("\t") for line in result.stdout.splitlines())
+    assert facts["model"] == "mini"
+    assert facts["weights"] == str(MINI_FOLDER / "open_clip_model.safetensors")
+    assert "none that is zero-shot" in facts["imagenet_top1"]
+    assert "cifar10_top1" in facts
+
+
+def test_pull_of_mini_has_nothing_to_do() -> None:
+    result = runner.invoke(app, ["models", "pull", "mini"])
+    assert result.exit_code == 0
+    assert result.stdout == f"{MINI_FOLDER / 'open_clip_model.safetensors'}\n"
+    assert result.stderr == "Note: mini comes with clipcls, there is nothing to download\n"
+
+
+def test_auto_is_shown_and_pulled_as_fast(hub_cache: HubCache) -> None:
+    refused = runner.invoke(app, ["models", "pull", "auto"])
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "HF_HUB_OFFLINE" in refused.stderr
+    path = hub_cache.add(FAST_REPOSITORY, "open_clip_model.safetensors", b"weights")
+    assert runner.invoke(app, ["models", "pull", "auto"]).stdout == f"{path}\n"
+    shown = runner.invoke(app, ["models", "show", "auto"])
+    assert "model\tViT-B-32-256:datacomp_s34b_b86k" in shown.stdout
+    assert shown.stderr.startswith("Note: auto is fast, or mini where")

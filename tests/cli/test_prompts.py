@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from typer.testing import CliRunner, Result
 
 from clipcls.cli import app
 from clipcls.prompts import set_names
+from tests.hub_cache import HubCache, hub_cache
+
+__all__ = ["hub_cache"]
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +61,13 @@ def test_show_prints_label_and_prompt(tmp_path: Path) -> None:
     ]
 
 
+@pytest.fixture
+def fast_is_here(hub_cache: HubCache) -> None:
+    repository = "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K"
+    hub_cache.add(repository, "open_clip_model.safetensors", b"never read")
+
+
+@pytest.mark.usefixtures("fast_is_here")
 @pytest.mark.parametrize("model", [[], ["--model", "ViT-B-32:openai"]])
 def test_show_warns_of_prompts_that_are_cut(model: list[str]) -> None:
     exact, long = " ".join(["cat"] * 75), " ".join(["dog"] * 76)
@@ -69,6 +80,22 @@ def test_show_warns_of_prompts_that_are_cut(model: list[str]) -> None:
     assert "reads 77 and ignores the rest" in warning
 
 
+def test_without_fast_prompts_are_measured_for_mini_and_nothing_is_downloaded(
+    hub_cache: HubCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def metadata(url: str, timeout: float) -> object:
+        raise AssertionError("asked the hub")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", metadata)
+    exact, long = " ".join(["cat"] * 46), " ".join(["dog"] * 47)
+    result = prompts("show", "--labels", f"a={exact},b={long}", "--templates", "plain")
+    assert result.exit_code == 0
+    [warning] = result.stderr.splitlines()
+    assert "(b): 49 tokens, mini reads 48 and ignores the rest" in warning
+
+
+@pytest.mark.usefixtures("fast_is_here")
 def test_short_prompts_are_shown_without_loading_a_tokenizer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -83,7 +110,10 @@ def test_short_prompts_are_shown_without_loading_a_tokenizer(
     assert isinstance(show("b" * 76).exception, AssertionError)
     assert isinstance(show("é").exception, AssertionError)
     assert isinstance(show("&amp;").exception, AssertionError)
-    monkeypatch.setenv("CLIPCLS_MODEL", "best")
+    monkeypatch.setenv("CLIPCLS_MODEL", "mini")
+    assert show("b" * 46).exit_code == 0
+    assert isinstance(show("b" * 47).exception, AssertionError)
+    monkeypatch.setenv("CLIPCLS_MODEL", "ViT-B-16-SigLIP")
     assert isinstance(show("b").exception, AssertionError)
 
 

@@ -77,8 +77,9 @@ ModelFlag = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="A preset, ARCH:TAG, hf-hub:ORG/NAME, a folder or a file (see clipcls models)."
-        " Default: the variable CLIPCLS_MODEL, else fast.",
+        help="A preset, mini, ARCH:TAG, hf-hub:ORG/NAME, a folder or a file (see clipcls models)."
+        " Default: the variable CLIPCLS_MODEL, else auto: fast, or mini where fast is not here and"
+        " cannot be downloaded.",
         autocompletion=complete_model,
         rich_help_panel=_MODEL,
     ),

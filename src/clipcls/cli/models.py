@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -38,7 +40,7 @@ NameArgument = Annotated[
     str,
     typer.Argument(
         metavar="NAME",
-        help="A preset, ARCH:TAG, ARCH, an OpenAI name, hf-hub:OWNER/NAME, a folder or a file.",
+        help="A preset, mini, ARCH:TAG, ARCH, an OpenAI name, hf-hub:OWNER/NAME, a folder, a file.",
         autocompletion=complete_model,
     ),
 ]
@@ -50,11 +52,12 @@ def list_models(
         str, typer.Argument(metavar="FILTER", help="Only names that contain this text.")
     ] = "",
 ) -> None:
-    """List the presets and open_clip's published models.
+    """List the bundled model, the presets and open_clip's published models.
 
     Columns: preset, name, million parameters, picture size, published zero-shot accuracy on
     ImageNet in percent where known, and the size of the weights if they are on this machine.
-    Tab-separated when the output is not a terminal.
+    mini was trained on ImageNet's classes, so it has no zero-shot figure there; clipcls models
+    show mini has another one. Tab-separated when the output is not a terminal.
     """
     from clipcls.errors import UnknownModelError
 
@@ -69,31 +72,42 @@ def list_models(
 
 
 def _rows() -> list[tuple[str, ...]]:
-    """Return the presets, then everything that open_clip has, as text."""
+    """Return `mini`, the presets, then everything that open_clip has, as text."""
     from clipcls.catalog import architectures
-    from clipcls.models import PRESETS
+    from clipcls.models import MINI, PRESETS, bundled, published
 
     known = architectures()
-    names = [(preset, preset_of.name) for preset, preset_of in PRESETS.items()]
+    names = [(word, preset.name) for word, preset in PRESETS.items()]
     names += [("", f"{arch}:{tag}") for arch, found in known.items() for tag in found.tags]
-    return [_row(preset, name, known[name.partition(":")[0]]) for preset, name in names]
+    rows = [_row(word, published(name), known[name.partition(":")[0]]) for word, name in names]
+    return [_row(MINI, bundled(), _bundled_architecture()), *rows]
 
 
-def _row(preset: str, name: str, found: Architecture) -> tuple[str, ...]:
+def _bundled_architecture() -> Architecture:
+    from clipcls.catalog import architecture_of
+    from clipcls.hub import checkpoint_in, read_config
+    from clipcls.models import CONFIG_NAME, MINI_FOLDER
+    from clipcls.weights import parameters_in
+
+    found = architecture_of(read_config(MINI_FOLDER / CONFIG_NAME)["model_cfg"], {})
+    return replace(found, parameters=parameters_in(checkpoint_in(MINI_FOLDER)))
+
+
+def _row(word: str, spec: ModelSpec, found: Architecture) -> tuple[str, ...]:
     from clipcls.hub import weights_location
-    from clipcls.models import accuracy, published
+    from clipcls.models import accuracy, is_bundled
 
-    spec = published(name)
     height, width = found.image_size
     top1 = accuracy(spec)
     weights = weights_location(spec)
+    here = f"{weights.stat().st_size / 1e6:.0f} MB" if weights else "no"
     return (
-        preset,
-        name,
+        word,
+        spec.name,
         f"{found.parameters / 1e6:.1f}" if found.parameters else "",
         str(height) if height == width else f"{width}x{height}",
         f"{top1:.1f}" if top1 else "",
-        f"{weights.stat().st_size / 1e6:.0f} MB" if weights else "no",
+        f"{here} (bundled)" if is_bundled(spec) else here,
     )
 
 
@@ -121,11 +135,14 @@ def pull(name: NameArgument) -> None:
     For a machine without network, pull on one that has it and copy the hub's cache (HF_HOME).
     """
     from clipcls import hub
-    from clipcls.models import resolve_model
+    from clipcls.auto import meaning
+    from clipcls.models import is_bundled, resolve_model
 
-    spec = resolve_model(name)
+    spec = meaning(resolve_model(name))
     _tell(spec)
-    path = hub.pull(spec, progress=True)
+    if is_bundled(spec):
+        typer.echo("Note: mini comes with clipcls, there is nothing to download", err=True)
+    path = hub.pull(spec, tell=partial(typer.echo, err=True))
     if _needs_transformers(spec):
         from clipcls.encoder import load_tokenizer
 
@@ -151,9 +168,10 @@ def show(
     ] = None,
 ) -> None:
     """Show what a name means, without loading or downloading anything."""
+    from clipcls.auto import meaning
     from clipcls.models import resolve_model
 
-    spec = resolve_model(name, arch)
+    spec = meaning(resolve_model(name, arch))
     _tell(spec)
     for key, value in _facts(spec):
         typer.echo(f"{key}\t{value}")
@@ -161,15 +179,25 @@ def show(
 
 def _facts(spec: ModelSpec) -> list[tuple[str, str]]:
     from clipcls.hub import describe, weights_location
-    from clipcls.models import accuracy
+    from clipcls.models import accuracy, is_bundled
 
     weights = weights_location(spec)
     top1 = accuracy(spec)
+    known = ("imagenet_top1", f"{top1:.1f}" if top1 else "not known")
     return [
         ("model", spec.name),
         *describe(spec),
-        ("imagenet_top1", f"{top1:.1f}" if top1 else "not known"),
+        *(_mini_facts() if is_bundled(spec) else [known]),
         ("weights", str(weights) if weights else f"not here: clipcls models pull {spec.name}"),
+    ]
+
+
+def _mini_facts() -> list[tuple[str, str]]:
+    from clipcls.models import MINI_ACCURACY
+
+    return [
+        ("imagenet_top1", "none that is zero-shot: it was trained on ImageNet's classes"),
+        ("cifar10_top1", f"{MINI_ACCURACY:.1f}"),
     ]
 
 

@@ -11,6 +11,7 @@ import typer
 from clipcls.cli import _flags as flags
 
 if TYPE_CHECKING:
+    from clipcls.models import ModelSpec
     from clipcls.prompts import PromptSet
 
 app = typer.Typer(
@@ -81,15 +82,15 @@ def show(
 
 def _remarks(prompts: PromptSet, model: str | None, arch: str | None) -> Iterator[str]:
     """Yield the notes on the model's name, then a line per prompt that the model cuts."""
+    from clipcls.auto import settle_here
     from clipcls.models import default_model, resolve_model
 
-    name = model or default_model()
-    if name == "fast" and arch is None and all(map(_surely_fits, prompts.flat())):
+    spec = settle_here(resolve_model(model or default_model(), arch))
+    yield from spec.notes
+    if _surely_fit(prompts, spec):
         return
     from clipcls.encoder import load_tokenizer
 
-    spec = resolve_model(name, arch)
-    yield from spec.notes
     tokenizer = load_tokenizer(spec)
     limit = tokenizer.context_length
     for owner, texts in zip(prompts.labels, prompts.prompts, strict=True):
@@ -101,10 +102,19 @@ def _remarks(prompts: PromptSet, model: str | None, arch: str | None) -> Iterato
                 )
 
 
-def _surely_fits(prompt: str) -> bool:
-    """Whether 77 tokens suffice without asking the tokenizer, which takes seconds to load.
+def _surely_fit(prompts: PromptSet, spec: ModelSpec) -> bool:
+    """Whether the model reads all prompts whole, for all that is known without its tokenizer.
 
-    Begin and end are two tokens and every other one covers a character, as long as no HTML entity
-    or Unicode repair changes the text.
+    The tokenizer takes seconds to load. For CLIP's own, begin and end are two tokens and every
+    other one covers a character, as long as no HTML entity or Unicode repair changes the text.
     """
-    return prompt.isascii() and "&" not in prompt and len(prompt) <= 75
+    from clipcls.hub import CLIP_TOKENIZER, describe
+
+    known = dict(describe(spec))
+    if known.get("tokenizer") != CLIP_TOKENIZER:
+        return False
+    longest = int(known["context_length"]) - 2
+    return all(
+        prompt.isascii() and "&" not in prompt and len(prompt) <= longest
+        for prompt in prompts.flat()
+    )
