@@ -1,4 +1,4 @@
-"""Write `src/clipcls/catalog.json`: a copy of the installed open_clip's list of models.
+"""Write `src/clipcls/models/catalog.json`: a copy of the installed open_clip's list of models.
 
 Run it after an update of open_clip. Models are built on torch's meta device, which takes no memory
 and no weights; those whose text tower needs the hub have no parameter count.
@@ -14,9 +14,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from clipcls.catalog import Architecture, import_open_clip, live_architectures, quiet_open_clip
+from clipcls.models.catalog import (
+    Architecture,
+    import_open_clip,
+    live_architectures,
+    quiet_open_clip,
+)
 
-TARGET = Path(__file__).parents[1] / "src" / "clipcls" / "catalog.json"
+TARGET = Path(__file__).parents[1] / "src" / "clipcls" / "models" / "catalog.json"
 
 
 def sizes(open_clip: Any, name: str) -> dict[str, int]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clipcls import Classifier, DecodeOptions, Failure, Prediction, RuntimeOptions, ScoringOptions
 from clipcls.errors import DecodeError, LabelError, ModelError, TemplateError, UnknownModelError
-from clipcls.models import ModelSpec, resolve_model
+from clipcls.models.names import ModelSpec, resolve_model
 from clipcls.testing import FakeEncoder, colour_image, save_colours
 from tests.hub_cache import HubCache, hub_cache
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from clipcls import read_results
+from clipcls.columns import Columns
 from clipcls.errors import (
     ClipclsError,
     DeviceError,
@@ -32,8 +33,7 @@ from clipcls.errors import (
     ResumeError,
 )
 from clipcls.labels import make_labels
-from clipcls.manifest import manifest_path
-from clipcls.models import ModelSpec
+from clipcls.models.names import ModelSpec
 from clipcls.options import (
     OutputFormat,
     OutputOptions,
@@ -41,12 +41,12 @@ from clipcls.options import (
     RuntimeOptions,
     ScoringOptions,
 )
+from clipcls.outputs.manifest import manifest_path
+from clipcls.outputs.parquet import ParquetWriter
+from clipcls.outputs.sink import open_sink
 from clipcls.records import RunReport
 from clipcls.run import Job, Observer, run
-from clipcls.sink import open_sink
 from clipcls.testing import FakeEncoder, save_colours
-from clipcls.writers import Columns
-from clipcls.writers.parquet import ParquetWriter
 from tests.hub_cache import HubCache, hub_cache
 
 __all__ = ["hub_cache"]
@@ -609,6 +609,6 @@ def test_a_device_that_is_not_there_costs_no_download(
     def pull(spec: ModelSpec, tell: object) -> Path:
         raise AssertionError("downloads")
 
-    monkeypatch.setattr("clipcls.auto.pull", pull)
+    monkeypatch.setattr("clipcls.models.auto.pull", pull)
     with pytest.raises(DeviceError):
         run(unnamed(job(colours, runtime=RuntimeOptions("cuda:99"))))

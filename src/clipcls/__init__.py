@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clipcls.classifier import Classifier
     from clipcls.errors import ClipclsError
-    from clipcls.models import resolve_model
+    from clipcls.models.names import resolve_model
     from clipcls.options import DecodeOptions, Precision, RuntimeOptions, ScoringOptions, Truncated
+    from clipcls.outputs.results import read_results
     from clipcls.records import Failure, Prediction
-    from clipcls.results import read_results
 
 __version__ = "0.1.0"
 
@@ -51,8 +51,8 @@ _HOMES = {
     "RuntimeOptions": "options",
     "ScoringOptions": "options",
     "Truncated": "options",
-    "read_results": "results",
-    "resolve_model": "models",
+    "read_results": "outputs.results",
+    "resolve_model": "models.names",
 }
 
 

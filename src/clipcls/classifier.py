@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipcls.auto import settle
-from clipcls.decode import is_candidate, load_image
-from clipcls.devices import choose_device
-from clipcls.discovery import PathStream
-from clipcls.encoder import load_encoder
 from clipcls.errors import ModelError
+from clipcls.inputs.decode import is_candidate, load_image
+from clipcls.inputs.walk import PathStream
 from clipcls.labels import Label, make_labels
-from clipcls.models import ModelSpec, default_model, resolve_model
+from clipcls.models.auto import settle
+from clipcls.models.devices import choose_device
+from clipcls.models.names import ModelSpec, default_model, resolve_model
+from clipcls.models.openclip import load_encoder
 from clipcls.options import DecodeOptions, DiscoveryOptions, RuntimeOptions, ScoringOptions
 from clipcls.pipeline import Pace, classify_refs, record_of
 from clipcls.prompts import DEFAULT_SET, PromptSet, build_prompts, make_templates
@@ -26,7 +26,7 @@ from clipcls.scoring import Scorer, check_labels_fit, class_matrix
 if TYPE_CHECKING:
     from PIL import Image
 
-    from clipcls.encoder import Encoder
+    from clipcls.models.openclip import Encoder
 
 Labels = str | Sequence[str] | Sequence[Label] | Mapping[str, str | Sequence[str]]
 PathLike = str | os.PathLike[str]

@@ -25,12 +25,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from clipcls.records import Failure, Prediction, Record, RunReport, visible
+from clipcls.records import Failure, Prediction, Record, RunReport
 from clipcls.run import Observer
+from clipcls.text import visible
 
 if TYPE_CHECKING:
-    from clipcls.devices import DeviceChoice
-    from clipcls.models import ModelSpec
+    from clipcls.models.devices import DeviceChoice
+    from clipcls.models.names import ModelSpec
     from clipcls.prompts import PromptSet
 
 _MOST_ROWS = 12

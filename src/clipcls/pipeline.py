@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from clipcls.decode import load_image
 from clipcls.errors import DecodeError
+from clipcls.inputs.decode import load_image
 from clipcls.options import DecodeOptions
 from clipcls.records import Failure, ImageRef, Prediction, Record
 from clipcls.scoring import Scorer, Scores
 
 if TYPE_CHECKING:
-    from clipcls.encoder import Encoder
+    from clipcls.models.openclip import Encoder
 
 LOOK_AHEAD_BATCHES = 3
 """One batch is being encoded, one waits ready, one is being decoded; more only costs memory."""

@@ -20,16 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import clipcls
-from clipcls.auto import settle
 from clipcls.classifier import advice, make_scorer
-from clipcls.decode import is_candidate
-from clipcls.devices import DeviceChoice, choose_device
-from clipcls.discovery import Discovery
-from clipcls.encoder import load_encoder
+from clipcls.columns import Columns
 from clipcls.errors import OptionError, ResumeError
-from clipcls.hub import Tell, pull
+from clipcls.inputs.decode import is_candidate
+from clipcls.inputs.walk import Discovery
 from clipcls.labels import Label
-from clipcls.models import ModelSpec, resolve_model
+from clipcls.models.auto import settle
+from clipcls.models.devices import DeviceChoice, choose_device
+from clipcls.models.files import Tell, pull
+from clipcls.models.names import ModelSpec, resolve_model
+from clipcls.models.openclip import load_encoder
 from clipcls.options import (
     DecodeOptions,
     DiscoveryOptions,
@@ -37,15 +38,16 @@ from clipcls.options import (
     RuntimeOptions,
     ScoringOptions,
 )
+from clipcls.outputs import SavedRow
+from clipcls.outputs.sink import Sink, check_row, open_sink
 from clipcls.pipeline import Pace, classify_refs
 from clipcls.prompts import PromptSet, build_prompts
-from clipcls.records import ImageRef, Record, RunReport, printable_path
+from clipcls.records import ImageRef, Record, RunReport
 from clipcls.scoring import check_labels_fit
-from clipcls.sink import Sink, check_row, open_sink
-from clipcls.writers import Columns, SavedRow
+from clipcls.text import printable_path
 
 if TYPE_CHECKING:
-    from clipcls.encoder import Encoder
+    from clipcls.models.openclip import Encoder
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Job:
         inputs: Files, folders, globs, `@list` and `-`, as given.
         labels: The labels with their wordings.
         templates: Finished templates, each with the slot `<>`.
-        model: `auto`, `mini`, a preset, name, folder or file (see `clipcls.models`).
+        model: `auto`, `mini`, a preset, name, folder or file (see `clipcls.models.names`).
         architecture: The architecture of a bare weight file.
         reads: Files that the job was made from (labels, templates), which it must not overwrite.
     """

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from clipcls.cli import app
-from clipcls.models import ModelSpec
+from clipcls.models.names import ModelSpec
 from clipcls.testing import FakeEncoder
 
 Invoke = Callable[..., Result]
@@ -25,7 +25,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
         return encoder
 
     monkeypatch.setattr("clipcls.run.load_encoder", load)
-    monkeypatch.setattr("clipcls.auto.pull", lambda spec, tell: Path("weights"))
+    monkeypatch.setattr("clipcls.models.auto.pull", lambda spec, tell: Path("weights"))
     monkeypatch.setattr("clipcls.run.pull", lambda spec, tell: None)
 
     def call(*arguments: object, stdin: bytes | None = None) -> Result:

@@ -11,7 +11,7 @@ from huggingface_hub.utils import are_progress_bars_disabled  # type: ignore[att
 from typer.testing import CliRunner
 
 from clipcls.cli import app
-from clipcls.models import MINI_FOLDER, PRESETS
+from clipcls.models.names import MINI_FOLDER, PRESETS
 from tests.checkpoints import CheckpointFolders, checkpoints
 from tests.hub_cache import HubCache, hub_cache
 

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from clipcls import __version__
 from clipcls.cli import classify, models, prompts
 from clipcls.errors import ClipclsError
-from clipcls.records import visible
+from clipcls.text import visible
 
 _EPILOG = """\
 Example: clipcls classify ./images --labels glasses,no-glasses -o out.csv

@@ -20,7 +20,7 @@ def complete_set(incomplete: str) -> list[str]:
 
 def complete_model(incomplete: str) -> list[str]:
     """Return the models that `incomplete` can become."""
-    from clipcls.models import complete_model
+    from clipcls.models.names import complete_model
 
     return complete_model(incomplete)
 

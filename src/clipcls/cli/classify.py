@@ -90,7 +90,7 @@ def classify(
     runtime = RuntimeOptions(device, precision, batch, threads)
 
     from clipcls.labels import collect_labels
-    from clipcls.models import default_model
+    from clipcls.models.names import default_model
     from clipcls.prompts import collect_templates
 
     chosen_labels = collect_labels(inline=labels or (), single=label or (), file=labels_file)
@@ -126,7 +126,7 @@ def classify(
 
 def _execute(job: Job, observer: TerminalObserver, stdout: BinaryIO | None = None) -> int:
     """Run the job; an interrupt ends the current batch first, a second one ends at once."""
-    from clipcls.decode import lift_pillow_limit
+    from clipcls.inputs.decode import lift_pillow_limit
     from clipcls.run import run
 
     received: list[int] = []

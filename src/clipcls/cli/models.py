@@ -13,8 +13,8 @@ from typer.core import TyperGroup
 from clipcls.cli._flags import complete_model
 
 if TYPE_CHECKING:
-    from clipcls.catalog import Architecture
-    from clipcls.models import ModelSpec
+    from clipcls.models.catalog import Architecture
+    from clipcls.models.names import ModelSpec
 
 _COLUMNS = ("preset", "model", "million_parameters", "pixels", "imagenet_top1", "downloaded")
 _RIGHT = {"million_parameters", "pixels", "imagenet_top1", "downloaded"}
@@ -73,8 +73,8 @@ def list_models(
 
 def _rows() -> list[tuple[str, ...]]:
     """Return `mini`, the presets, then everything that open_clip has, as text."""
-    from clipcls.catalog import architectures
-    from clipcls.models import MINI, PRESETS, bundled, published
+    from clipcls.models.catalog import architectures
+    from clipcls.models.names import MINI, PRESETS, bundled, published
 
     known = architectures()
     names = [(word, preset.name) for word, preset in PRESETS.items()]
@@ -84,18 +84,18 @@ def _rows() -> list[tuple[str, ...]]:
 
 
 def _bundled_architecture() -> Architecture:
-    from clipcls.catalog import architecture_of
-    from clipcls.hub import checkpoint_in, read_config
-    from clipcls.models import CONFIG_NAME, MINI_FOLDER
-    from clipcls.weights import parameters_in
+    from clipcls.models.catalog import architecture_of
+    from clipcls.models.files import checkpoint_in, read_config
+    from clipcls.models.names import CONFIG_NAME, MINI_FOLDER
+    from clipcls.models.weights import parameters_in
 
     found = architecture_of(read_config(MINI_FOLDER / CONFIG_NAME)["model_cfg"], {})
     return replace(found, parameters=parameters_in(checkpoint_in(MINI_FOLDER)))
 
 
 def _row(word: str, spec: ModelSpec, found: Architecture) -> tuple[str, ...]:
-    from clipcls.hub import weights_location
-    from clipcls.models import accuracy, is_bundled
+    from clipcls.models.files import weights_location
+    from clipcls.models.names import accuracy, is_bundled
 
     height, width = found.image_size
     top1 = accuracy(spec)
@@ -134,9 +134,9 @@ def pull(name: NameArgument) -> None:
 
     For a machine without network, pull on one that has it and copy the hub's cache (HF_HOME).
     """
-    from clipcls import hub
-    from clipcls.auto import meaning
-    from clipcls.models import is_bundled, resolve_model
+    from clipcls.models import files as hub
+    from clipcls.models.auto import meaning
+    from clipcls.models.names import is_bundled, resolve_model
 
     spec = meaning(resolve_model(name))
     _tell(spec)
@@ -144,7 +144,7 @@ def pull(name: NameArgument) -> None:
         typer.echo("Note: mini comes with clipcls, there is nothing to download", err=True)
     path = hub.pull(spec, tell=partial(typer.echo, err=True))
     if _needs_transformers(spec):
-        from clipcls.encoder import load_tokenizer
+        from clipcls.models.openclip import load_tokenizer
 
         load_tokenizer(spec)
     typer.echo(str(path))
@@ -152,7 +152,7 @@ def pull(name: NameArgument) -> None:
 
 def _needs_transformers(spec: ModelSpec) -> bool:
     """Whether the tokenizer is a download of its own."""
-    from clipcls.catalog import architectures
+    from clipcls.models.catalog import architectures
 
     if spec.kind == "hub":
         return True
@@ -168,8 +168,8 @@ def show(
     ] = None,
 ) -> None:
     """Show what a name means, without loading or downloading anything."""
-    from clipcls.auto import meaning
-    from clipcls.models import resolve_model
+    from clipcls.models.auto import meaning
+    from clipcls.models.names import resolve_model
 
     spec = meaning(resolve_model(name, arch))
     _tell(spec)
@@ -178,8 +178,8 @@ def show(
 
 
 def _facts(spec: ModelSpec) -> list[tuple[str, str]]:
-    from clipcls.hub import describe, weights_location
-    from clipcls.models import accuracy, is_bundled
+    from clipcls.models.files import describe, weights_location
+    from clipcls.models.names import accuracy, is_bundled
 
     weights = weights_location(spec)
     top1 = accuracy(spec)
@@ -193,7 +193,7 @@ def _facts(spec: ModelSpec) -> list[tuple[str, str]]:
 
 
 def _mini_facts() -> list[tuple[str, str]]:
-    from clipcls.models import MINI_ACCURACY
+    from clipcls.models.names import MINI_ACCURACY
 
     return [
         ("imagenet_top1", "none that is zero-shot: it was trained on ImageNet's classes"),

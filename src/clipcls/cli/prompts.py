@@ -11,7 +11,7 @@ import typer
 from clipcls.cli import _flags as flags
 
 if TYPE_CHECKING:
-    from clipcls.models import ModelSpec
+    from clipcls.models.names import ModelSpec
     from clipcls.prompts import PromptSet
 
 app = typer.Typer(
@@ -82,14 +82,14 @@ def show(
 
 def _remarks(prompts: PromptSet, model: str | None, arch: str | None) -> Iterator[str]:
     """Yield the notes on the model's name, then a line per prompt that the model cuts."""
-    from clipcls.auto import settle_here
-    from clipcls.models import default_model, resolve_model
+    from clipcls.models.auto import settle_here
+    from clipcls.models.names import default_model, resolve_model
 
     spec = settle_here(resolve_model(model or default_model(), arch))
     yield from spec.notes
     if _surely_fit(prompts, spec):
         return
-    from clipcls.encoder import load_tokenizer
+    from clipcls.models.openclip import load_tokenizer
 
     tokenizer = load_tokenizer(spec)
     limit = tokenizer.context_length
@@ -108,7 +108,7 @@ def _surely_fit(prompts: PromptSet, spec: ModelSpec) -> bool:
     The tokenizer takes seconds to load. For CLIP's own, begin and end are two tokens and every
     other one covers a character, as long as no HTML entity or Unicode repair changes the text.
     """
-    from clipcls.hub import CLIP_TOKENIZER, describe
+    from clipcls.models.files import CLIP_TOKENIZER, describe
 
     known = dict(describe(spec))
     if known.get("tokenizer") != CLIP_TOKENIZER:

@@ -1,0 +1,1 @@
+"""Inputs: from what the user named to images in memory."""

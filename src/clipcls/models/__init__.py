@@ -1,0 +1,1 @@
+"""Models: from a user's word to an encoder of images and texts."""

@@ -1,0 +1,194 @@
+"""open_clip and its list of models.
+
+`catalog.json` holds a copy of the list, so that naming, completing and listing models need no
+torch; where the installed open_clip is another version than the copy, its live list is asked.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from clipcls.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One set of published weights of an architecture.
+
+    Attributes:
+        hub: Where they are: `owner/repository/` or `owner/repository/file`, as open_clip writes it.
+        quick_gelu: Whether they were trained with QuickGELU.
+        preprocessing: The picture preprocessing they were trained with, as text.
+    """
+
+    hub: str
+    quick_gelu: bool
+    preprocessing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """One of open_clip's architectures.
+
+    Attributes:
+        tags: Tag -> published weights, in open_clip's order; empty where nobody published any.
+        image_size: (height, width) in pixels.
+        context_length: Tokens that the text tower takes.
+        quick_gelu: Whether the architecture itself says QuickGELU, whatever the weights.
+        tokenizer: The hub name of a tokenizer that needs `transformers`; None for CLIP's own.
+        parameters: How many parameters; None where building the model needs the hub.
+        elements: How many numbers its state dict holds; None likewise.
+    """
+
+    tags: Mapping[str, Tag]
+    image_size: tuple[int, int]
+    context_length: int = 77
+    quick_gelu: bool = False
+    tokenizer: str | None = None
+    parameters: int | None = None
+    elements: int | None = None
+
+
+class _FromElsewhere(logging.Filter):
+    """Lets every record pass but those that open_clip sends through the root logger."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "open_clip" not in record.pathname
+
+
+@contextmanager
+def quiet_open_clip() -> Iterator[None]:
+    """Keep open_clip's, timm's and torch's warnings and log lines from the user's terminal.
+
+    What matters of them is an error or a note of ours. `logging.warning()` of a program that has
+    set up no logging would also install a handler for good, which the null handler prevents.
+    """
+    root, handler, elsewhere = logging.getLogger(), logging.NullHandler(), _FromElsewhere()
+    root.addHandler(handler)
+    root.addFilter(elsewhere)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.removeFilter(elsewhere)
+        root.removeHandler(handler)
+
+
+def import_open_clip() -> Any:
+    """Import open_clip in silence.
+
+    Raises:
+        ModelError: It cannot be imported, most often because torch and torchvision do not match.
+    """
+    with quiet_open_clip():
+        try:
+            import open_clip
+        except (ImportError, RuntimeError, OSError, AttributeError) as error:
+            raise ModelError(_import_trouble(error)) from error
+    return open_clip
+
+
+def _import_trouble(error: Exception) -> str:
+    reason = str(error).strip().partition("\n")[0]
+    if "torchvision" not in reason:
+        return (
+            f"open_clip cannot be imported ({reason}):"
+            " pip install --force-reinstall open_clip_torch"
+        )
+    versions = " and ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision"))
+    return (
+        f"{versions} do not work together ({reason}); install both from the same source:"
+        " pip install --force-reinstall torch torchvision"
+    )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def describe_preprocessing(config: Mapping[str, Any]) -> str:
+    """Return open_clip's preprocessing configuration as one comparable line."""
+    mean, std = (" ".join(f"{x:.4g}" for x in config[key]) for key in ("mean", "std"))
+    return f"{config['interpolation']}, {config['resize_mode']}, mean {mean}, std {std}"
+
+
+@lru_cache(maxsize=1)
+def catalog() -> Mapping[str, Architecture]:
+    """Return the packaged copy of open_clip's list: architecture -> what is known of it."""
+    return {name: _architecture(entry) for name, entry in _catalog()["architectures"].items()}
+
+
+def _catalog() -> Any:
+    text = resources.files("clipcls.models").joinpath("catalog.json").read_text(encoding="utf-8")
+    return json.loads(text)
+
+
+def _architecture(entry: dict[str, Any]) -> Architecture:
+    height, width = entry["image_size"]
+    tags = {tag: Tag(**published) for tag, published in entry["tags"].items()}
+    return Architecture(**{**entry, "tags": tags, "image_size": (height, width)})
+
+
+def live_architectures() -> dict[str, Architecture]:
+    """Ask the installed open_clip for its list; without the sizes, which need the models built."""
+    open_clip = import_open_clip()
+    return {name: _live_architecture(open_clip, name) for name in open_clip.list_models()}
+
+
+def _live_architecture(open_clip: Any, name: str) -> Architecture:
+    tags = {
+        tag: _live_tag(open_clip.get_pretrained_cfg(name, tag))
+        for tag in open_clip.list_pretrained_tags_by_model(name)
+    }
+    return architecture_of(open_clip.get_model_config(name), tags)
+
+
+def architecture_of(config: Mapping[str, Any], tags: Mapping[str, Tag]) -> Architecture:
+    """Return what open_clip's model configuration says about an architecture."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    size = vision.get("image_size", 224)
+    return Architecture(
+        tags=tags,
+        image_size=(size, size) if isinstance(size, int) else (size[0], size[1]),
+        context_length=text.get("context_length", 77),
+        quick_gelu=bool(config.get("quick_gelu")),
+        tokenizer=text.get("hf_tokenizer_name") or None,
+    )
+
+
+def _live_tag(config: Mapping[str, Any]) -> Tag:
+    return Tag(
+        hub=config["hf_hub"],
+        quick_gelu=bool(config.get("quick_gelu")),
+        preprocessing=describe_preprocessing(config),
+    )
+
+
+@lru_cache(maxsize=1)
+def architectures() -> Mapping[str, Architecture]:
+    """Return the installed open_clip's architectures, from the packaged copy where it is the same.
+
+    The copy spares `clipcls models` and every mistyped name the import of torch.
+    """
+    if _catalog()["open_clip"] == _version("open_clip_torch"):
+        return catalog()
+    sizes = catalog()
+    return {
+        name: replace(found, parameters=sizes[name].parameters, elements=sizes[name].elements)
+        if name in sizes
+        else found
+        for name, found in live_architectures().items()
+    }

@@ -1,0 +1,206 @@
+"""Every format holds the same rows, and every torn file is taken up at its last complete row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipcls import read_results
+from clipcls.columns import Columns
+from clipcls.errors import InputError, LabelError
+from clipcls.options import OutputFormat
+from clipcls.outputs import make_writer
+from clipcls.records import Failure, Prediction, Record
+
+LABELS = ("cat", "no-cat", 'a "b", c')
+FORMATS = list(OutputFormat)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+# A NUL cannot be part of a file name, and the csv module of Python 3.10 refuses it.
+PATHS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+
+
+def prediction(index: int, path: str, labels: Sequence[str] = LABELS, note: str = "") -> Prediction:
+    raw = np.random.default_rng(index).uniform(0.01, 1, len(labels))
+    probabilities = (raw / raw.sum()).astype(np.float32)
+    best = int(probabilities.argmax())
+    return Prediction(
+        index=index,
+        path=path,
+        labels=tuple(labels),
+        prediction=labels[best],
+        probability=float(probabilities[best]),
+        probabilities=probabilities,
+        logits=np.log(probabilities),
+        similarities=probabilities / 10,
+        note=note,
+    )
+
+
+def records(count: int) -> list[Record]:
+    return [
+        Failure(i, f"{i}\n.jpg", 'corrupt: "x", y')
+        if i % 3 == 2
+        else prediction(i, f"dir, one/{i}é.jpg", note="truncated" if i == 4 else "")
+        for i in range(count)
+    ]
+
+
+def written(path: Path, output_format: OutputFormat, columns: Columns, rows: list[Record]) -> None:
+    """Write rows in batches of four and finish the file."""
+    partial = path.with_name(path.name + ".part")
+    with partial.open("w+b") as stream:
+        writer = make_writer(output_format, columns, stream)
+        writer.start()
+        for start in range(0, len(rows), 4):
+            writer.write(rows[start : start + 4])
+    writer.finish(partial, path, len(rows))
+    assert not partial.exists()
+
+
+def test_csv_is_rfc_4180_with_six_decimals() -> None:
+    stream = io.BytesIO()
+    writer = make_writer(OutputFormat.CSV, Columns(LABELS), stream)
+    writer.start()
+    writer.write(records(3))
+    lines = stream.getvalue().decode().split("\r\n")
+    assert lines[0] == 'path,prediction,probability,cat,no-cat,"a ""b"", c",error'
+    assert lines[-1] == ""
+    rows = list(csv.DictReader(io.StringIO(stream.getvalue().decode(), newline="")))
+    assert [row["path"] for row in rows] == ["dir, one/0é.jpg", "dir, one/1é.jpg", "2\n.jpg"]
+    assert len(rows[0]["cat"].split(".")[1]) == 6
+    assert rows[2] == {
+        "path": "2\n.jpg",
+        "prediction": "",
+        "probability": "",
+        "cat": "",
+        "no-cat": "",
+        'a "b", c': "",
+        "error": 'corrupt: "x", y',
+    }
+
+
+@pytest.mark.parametrize("output_format", FORMATS)
+def test_read_results_gives_back_what_was_written(
+    tmp_path: Path, output_format: OutputFormat
+) -> None:
+    rows = records(7)
+    path = tmp_path / f"out.{output_format}"
+    written(path, output_format, Columns(LABELS, logits=True, similarities=True), rows)
+    frame = read_results(path)
+    assert list(frame["path"]) == [row.path for row in rows]
+    for i, row in enumerate(rows):
+        if isinstance(row, Failure):
+            assert (frame["prediction"][i], frame["error"][i]) == ("", row.reason)
+            assert np.isnan(frame["probability"][i])
+            continue
+        assert (frame["prediction"][i], frame["error"][i]) == (row.prediction, row.note)
+        assert frame["probability"][i] == pytest.approx(row.probability, abs=1e-6)
+        if output_format is OutputFormat.JSONL:
+            scores = list(frame["probabilities"][i].values())
+            logits = list(frame["logits"][i].values())
+        else:
+            scores = [frame[label][i] for label in LABELS]
+            logits = [frame[f"logit:{label}"][i] for label in LABELS]
+        assert scores == pytest.approx(list(row.probabilities), abs=1e-6)
+        assert logits == pytest.approx(list(row.logits), abs=1e-6)
+
+
+@given(
+    st.lists(PATHS, min_size=1, max_size=5), st.lists(TEXTS, min_size=1, max_size=4, unique=True)
+)
+def test_any_path_and_label_survives_csv_and_pandas(
+    tmp_path_factory: pytest.TempPathFactory, paths: list[str], labels: list[str]
+) -> None:
+    # Carriage returns end a line in pandas' parser unless they are quoted, which they are.
+    labels = [f"x{label.replace(chr(0), '')}" for label in labels]
+    labels = list(dict.fromkeys(labels))
+    path = tmp_path_factory.mktemp("csv") / "out.csv"
+    rows: list[Record] = [prediction(i, p, labels) for i, p in enumerate(paths)]
+    written(path, OutputFormat.CSV, Columns(tuple(labels)), rows)
+    frame = read_results(path)
+    assert list(frame["path"]) == paths
+    assert list(frame.columns) == ["path", "prediction", "probability", *labels, "error"]
+
+
+@pytest.mark.parametrize("output_format", FORMATS)
+def test_top_k_writes_ranked_labels(tmp_path: Path, output_format: OutputFormat) -> None:
+    row = prediction(1, "a.jpg")
+    path = tmp_path / f"out.{output_format}"
+    written(path, output_format, Columns(LABELS, top_k=2), [row, Failure(2, "b", "gone")])
+    frame = read_results(path)
+    order = np.argsort(-row.probabilities)
+    if output_format is OutputFormat.JSONL:
+        labels = [entry["label"] for entry in frame["top"][0]]
+        assert frame["top"][1] is None
+    else:
+        assert list(frame.columns)[3:7] == ["label_1", "probability_1", "label_2", "probability_2"]
+        labels = [frame["label_1"][0], frame["label_2"][0]]
+        assert frame["label_1"][1] == ""
+    assert labels == [LABELS[i] for i in order[:2]]
+
+
+def test_jsonl_has_null_for_what_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    written(path, OutputFormat.JSONL, Columns(LABELS), records(3))
+    objects = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert objects[0]["error"] is None
+    assert set(objects[0]["probabilities"]) == set(LABELS)
+    assert objects[2]["prediction"] is None
+    assert objects[2]["probabilities"] is None
+
+
+@pytest.mark.parametrize("output_format", FORMATS)
+@pytest.mark.parametrize("name", ["caf\udce9.jpg", "\udcff\udcfe"])
+def test_a_name_that_is_not_utf8_leaves_the_file_readable(
+    tmp_path: Path, output_format: OutputFormat, name: str
+) -> None:
+    path = tmp_path / f"out.{output_format}"
+    written(path, output_format, Columns(LABELS), [prediction(0, name)])
+    expected = name.encode("utf-8", "backslashreplace").decode()
+    assert list(read_results(path)["path"]) == [expected]
+
+
+@pytest.mark.parametrize("output_format", FORMATS)
+@pytest.mark.parametrize("columns", [Columns(LABELS), Columns(LABELS, top_k=1, logits=True)])
+def test_a_file_torn_anywhere_gives_its_complete_rows(
+    tmp_path: Path, output_format: OutputFormat, columns: Columns
+) -> None:
+    rows = records(12)
+    path = tmp_path / "part"
+    with path.open("w+b") as stream:
+        writer = make_writer(output_format, columns, stream)
+        writer.start()
+        for start in range(0, 12, 4):
+            writer.write(rows[start : start + 4])
+        complete = list(writer.saved_rows())
+    assert [row.path for row in complete] == [row.path for row in rows]
+    whole = path.read_bytes()
+    before = 0
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        with path.open("r+b") as stream:
+            found = list(make_writer(output_format, columns, stream).saved_rows())
+        assert found == complete[: len(found)]
+        assert all(row.end <= cut for row in found)
+        assert len(found) >= before
+        before = len(found)
+    assert before == 12
+
+
+@pytest.mark.parametrize("labels", [("a", "error"), ("a", "logit:a"), ("logit:a", "a")])
+def test_a_label_that_is_also_a_column_is_refused(labels: tuple[str, ...]) -> None:
+    with pytest.raises(LabelError, match="two columns would be named"):
+        Columns(labels, logits=True)
+
+
+def test_reading_what_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.csv cannot be read"):
+        read_results(tmp_path / "none.csv")
