@@ -13,11 +13,12 @@ from PIL import Image
 
 from clipcls.classifier import make_scorer
 from clipcls.errors import InputError
+from clipcls.inputs.refs import ImageRef
 from clipcls.labels import make_labels
 from clipcls.options import DecodeOptions, ScoringOptions
 from clipcls.pipeline import LOOK_AHEAD_BATCHES, Pace, classify_refs
 from clipcls.prompts import build_prompts
-from clipcls.records import Failure, ImageRef, Prediction, Record
+from clipcls.records import Failure, Prediction, Record
 from clipcls.testing import FakeEncoder, save_colours
 
 PROMPTS = build_prompts(make_labels(["red", "green", "blue", "yellow"]), ["a photo of a <>"])

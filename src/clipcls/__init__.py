@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from clipcls.classifier import Classifier
     from clipcls.errors import ClipclsError
     from clipcls.models.names import resolve_model
-    from clipcls.options import DecodeOptions, Precision, RuntimeOptions, ScoringOptions, Truncated
+    from clipcls.options import (
+        DecodeOptions,
+        Fit,
+        Precision,
+        RuntimeOptions,
+        ScoringOptions,
+        Truncated,
+    )
     from clipcls.outputs.results import read_results
     from clipcls.records import Failure, Prediction
 
@@ -31,6 +38,7 @@ __all__ = [
     "ClipclsError",
     "DecodeOptions",
     "Failure",
+    "Fit",
     "Precision",
     "Prediction",
     "RuntimeOptions",
@@ -46,6 +54,7 @@ _HOMES = {
     "ClipclsError": "errors",
     "DecodeOptions": "options",
     "Failure": "records",
+    "Fit": "options",
     "Precision": "options",
     "Prediction": "records",
     "RuntimeOptions": "options",

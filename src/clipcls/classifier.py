@@ -11,6 +11,7 @@ import numpy as np
 
 from clipcls.errors import ModelError
 from clipcls.inputs.decode import is_candidate, load_image
+from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.walk import PathStream
 from clipcls.labels import Label, make_labels
 from clipcls.models.auto import settle
@@ -20,7 +21,7 @@ from clipcls.models.openclip import load_encoder
 from clipcls.options import DecodeOptions, DiscoveryOptions, RuntimeOptions, ScoringOptions
 from clipcls.pipeline import Pace, classify_refs, record_of
 from clipcls.prompts import DEFAULT_SET, PromptSet, build_prompts, make_templates
-from clipcls.records import Failure, ImageRef, Prediction, Record
+from clipcls.records import Failure, Prediction, Record
 from clipcls.scoring import Scorer, check_labels_fit, class_matrix
 
 if TYPE_CHECKING:

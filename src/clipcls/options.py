@@ -51,6 +51,14 @@ class Precision(_Choice):
     BF16 = "bf16"
 
 
+class Fit(_Choice):
+    """How an image that is not of the model's shape is brought into it."""
+
+    MODEL = "model"
+    PAD = "pad"
+    SQUASH = "squash"
+
+
 class Truncated(_Choice):
     """What happens to a picture whose file ends too early."""
 
@@ -117,10 +125,13 @@ class DecodeOptions(_Fingerprinted):
         max_megapixels: Pictures with more are refused, so that a small file cannot fill the memory
             (a "decompression bomb"). 179 is the size at which Pillow refuses by itself.
         truncated: Whether a picture whose file ends too early is scored from what is there.
+        fit: As the model was trained (most models see the centre square only), the whole image
+            with a border, or the whole image squeezed to the model's shape.
     """
 
     max_megapixels: float = 179.0
     truncated: Truncated = Truncated.ERROR
+    fit: Fit = Fit.MODEL
 
     def __post_init__(self) -> None:
         if not self.max_megapixels > 0:
@@ -137,10 +148,12 @@ class DiscoveryOptions(_Fingerprinted):
     Attributes:
         recursive: Whether folders are searched below their first level.
         null_separated: Whether lists (`@file`, `-`) are separated by NUL instead of newlines.
+        exclude: Glob patterns of files and folders that a walk leaves out.
     """
 
     recursive: bool = True
     null_separated: bool = False
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

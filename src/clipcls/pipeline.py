@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from clipcls.errors import DecodeError
 from clipcls.inputs.decode import load_image
+from clipcls.inputs.refs import ImageRef
 from clipcls.options import DecodeOptions
-from clipcls.records import Failure, ImageRef, Prediction, Record
+from clipcls.records import Failure, Prediction, Record
 from clipcls.scoring import Scorer, Scores
 
 if TYPE_CHECKING:

@@ -14,17 +14,21 @@ UNKNOWN = "unknown"
 """The prediction of a picture that a threshold or a margin turned down."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRef:
-    """One input picture before it was opened.
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """One image as the model sees it.
 
     Attributes:
         index: Place in the input order, from 0.
-        path: The path as the user gave it or as the walk found it below what the user gave.
+        path: The image's path, as in `clipcls.inputs.refs.ImageRef`.
+        embedding: (D,) float32, L2-normalised.
+        note: Empty, or what is worth knowing about the image (a truncated one was accepted).
     """
 
     index: int
     path: str
+    embedding: NDArray[np.float32]
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

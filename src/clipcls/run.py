@@ -24,6 +24,7 @@ from clipcls.classifier import advice, make_scorer
 from clipcls.columns import Columns
 from clipcls.errors import OptionError, ResumeError
 from clipcls.inputs.decode import is_candidate
+from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.walk import Discovery
 from clipcls.labels import Label
 from clipcls.models.auto import settle
@@ -42,7 +43,7 @@ from clipcls.outputs import SavedRow
 from clipcls.outputs.sink import Sink, check_row, open_sink
 from clipcls.pipeline import Pace, classify_refs
 from clipcls.prompts import PromptSet, build_prompts
-from clipcls.records import ImageRef, Record, RunReport
+from clipcls.records import Record, RunReport
 from clipcls.scoring import check_labels_fit
 from clipcls.text import printable_path
 

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clipcls.errors import InputError
+from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.walk import (
     DUPLICATE,
     HIDDEN,
@@ -24,7 +25,6 @@ from clipcls.inputs.walk import (
     PathStream,
 )
 from clipcls.options import DiscoveryOptions
-from clipcls.records import ImageRef
 
 Tree = Callable[..., None]
 

@@ -23,8 +23,8 @@ from typing import BinaryIO
 from natsort import natsort_keygen
 
 from clipcls.errors import InputError
+from clipcls.inputs.refs import ImageRef
 from clipcls.options import DiscoveryOptions
-from clipcls.records import ImageRef
 from clipcls.text import printable_path
 
 HIDDEN = "hidden"
