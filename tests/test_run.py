@@ -35,6 +35,8 @@ from clipcls.errors import (
 from clipcls.labels import make_labels
 from clipcls.models.names import ModelSpec
 from clipcls.options import (
+    DecodeOptions,
+    DiscoveryOptions,
     OutputFormat,
     OutputOptions,
     Precision,
@@ -45,7 +47,7 @@ from clipcls.outputs.manifest import manifest_path
 from clipcls.outputs.parquet import ParquetWriter
 from clipcls.outputs.sink import open_sink
 from clipcls.records import RunReport
-from clipcls.run import Job, Observer, run
+from clipcls.run import Inputs, Job, ModelChoice, Observer, Question, run
 from clipcls.testing import FakeEncoder, save_colours
 from tests.hub_cache import HubCache, hub_cache
 
@@ -63,15 +65,34 @@ class Collecting(Observer):
 
 
 def job(folder: Path, to: Path | None = None, **changes: Any) -> Job:
-    defaults: dict[str, Any] = {
-        "inputs": (str(folder),),
-        "labels": LABELS,
-        "templates": ("a photo of a <>",),
-        "model": "ViT-B-32:openai",
-        "runtime": RuntimeOptions(device="cpu", batch_size=2, workers=2),
-        "output": OutputOptions(to),
-    }
-    return Job(**(defaults | changes))
+    """A job with one of its parts' fields changed."""
+    get = changes.pop
+    made = Job(
+        Inputs(
+            get("inputs", (str(folder),)),
+            get("discovery", DiscoveryOptions()),
+            get("decode", DecodeOptions()),
+        ),
+        Question(
+            get("labels", LABELS),
+            get("templates", ("a photo of a <>",)),
+            get("scoring", ScoringOptions()),
+        ),
+        ModelChoice(
+            get("model", "ViT-B-32:openai"),
+            get("architecture", None),
+            get("runtime", RuntimeOptions(device="cpu", batch_size=2, workers=2)),
+        ),
+        get("output", OutputOptions(to)),
+        get("reads", ()),
+    )
+    assert not changes
+    return made
+
+
+def changed(job: Job, part: str, **fields: Any) -> Job:
+    """The same job with other fields in one of its parts."""
+    return dataclasses.replace(job, **{part: dataclasses.replace(getattr(job, part), **fields)})
 
 
 def classify(job: Job, stops_after: int | None = None, **changes: Any) -> RunReport:
@@ -85,7 +106,7 @@ def classify(job: Job, stops_after: int | None = None, **changes: Any) -> RunRep
 
 
 def resuming(first: Job) -> Job:
-    return dataclasses.replace(first, output=dataclasses.replace(first.output, resume=True))
+    return changed(first, "output", resume=True)
 
 
 @pytest.fixture(params=list(OutputFormat))
@@ -125,7 +146,7 @@ def test_the_manifest_says_what_made_the_output(colours: Path, tmp_path: Path) -
     }
     assert content["prompts"]["red"] == ["a photo of a red"]
     assert content["scoring"]["threshold"] == 0.4
-    assert (content["pictures"], content["failed"]) == (8, 1)
+    assert (content["images"], content["failed"]) == (8, 1)
     assert content["reasons"] == {"empty file": 1}
 
 
@@ -194,17 +215,17 @@ def test_a_kill_between_the_last_two_renames_is_mended(colours: Path, out: Path)
 
 CHANGES: list[tuple[Callable[[Job], Job], str]] = [
     (
-        lambda j: dataclasses.replace(j, labels=make_labels(["red", "blue", "green"])),
+        lambda j: changed(j, "question", labels=make_labels(["red", "blue", "green"])),
         r'prompts has another order: \["red", "green", "blue"\], now \["red", "blue", "green"\]',
     ),
     (
-        lambda j: dataclasses.replace(j, labels=make_labels(["red", "green", "grey"])),
+        lambda j: changed(j, "question", labels=make_labels(["red", "green", "grey"])),
         r'prompts is now without \["blue"\] and with \["grey"\]',
     ),
-    (lambda j: dataclasses.replace(j, templates=("a <>",)), r'prompts\.red was \["a photo of a'),
-    (lambda j: dataclasses.replace(j, scoring=ScoringOptions(threshold=0.9)), r"scoring\.thresh"),
+    (lambda j: changed(j, "question", templates=("a <>",)), r'prompts\.red was \["a photo of a'),
+    (lambda j: changed(j, "question", scoring=ScoringOptions(threshold=0.9)), r"scoring\.thresh"),
     (
-        lambda j: dataclasses.replace(j, output=dataclasses.replace(j.output, logits=True)),
+        lambda j: changed(j, "output", logits=True),
         r"output\.logits was false and is now true",
     ),
 ]
@@ -246,7 +267,7 @@ def test_a_complete_output_of_other_inputs_is_not_resumed(colours: Path, out: Pa
     first = job(colours, out)
     classify(first)
     (colours / "6-red.png").unlink()
-    with pytest.raises(ResumeError, match="has 7 pictures, the inputs now have 6"):
+    with pytest.raises(ResumeError, match="has 7 images, the inputs now have 6"):
         classify(resuming(first))
 
 
@@ -372,7 +393,7 @@ def test_a_doubtful_combination_warns(colours: Path, changes: dict[str, Any], me
 def test_a_label_called_unknown_and_a_threshold_do_not_mix(colours: Path) -> None:
     labels = make_labels(["red", "unknown"])
     classify(job(colours, labels=labels), stdout=io.BytesIO())
-    with pytest.raises(LabelError, match="could not be told from a rejected picture"):
+    with pytest.raises(LabelError, match="could not be told from a rejected image"):
         classify(job(colours, labels=labels, scoring=ScoringOptions(threshold=0.5)))
 
 
@@ -392,9 +413,9 @@ def test_another_precision_is_named_and_not_only_its_fingerprint(
 ) -> None:
     first = job(colours, tmp_path / "out.csv")
     classify(first, stops_after=1)
-    runtime = dataclasses.replace(first.runtime, precision=Precision.BF16)
+    runtime = dataclasses.replace(first.model.runtime, precision=Precision.BF16)
     with pytest.raises(ResumeError, match=r'model\.precision was "fp32" and is now "bf16"'):
-        classify(dataclasses.replace(resuming(first), runtime=runtime))
+        classify(changed(resuming(first), "model", runtime=runtime))
 
 
 def test_a_pipe_or_device_is_written_to_and_never_replaced(colours: Path, tmp_path: Path) -> None:
@@ -515,7 +536,7 @@ def test_a_batch_size_that_cannot_be_kept_is_told(colours: Path, tmp_path: Path)
     first = job(colours, tmp_path / "out.csv")
     classify(first, stops_after=1)
     observer = Collecting()
-    again = dataclasses.replace(resuming(first), runtime=RuntimeOptions("cpu", batch_size=5))
+    again = changed(resuming(first), "model", runtime=RuntimeOptions("cpu", batch_size=5))
     classify(again, observer=observer)
     assert observer.warnings == ["keeping the batch size of the interrupted run, 2"]
 
@@ -532,12 +553,12 @@ def loaded(monkeypatch: pytest.MonkeyPatch, hub_cache: HubCache) -> list[str]:
         encoder.fingerprint = spec.name
         return encoder
 
-    monkeypatch.setattr("clipcls.run.load_encoder", load)
+    monkeypatch.setattr("clipcls.classifier.load_encoder", load)
     return names
 
 
 def unnamed(first: Job) -> Job:
-    return dataclasses.replace(first, model="auto")
+    return changed(first, "model", word="auto")
 
 
 def stopped(first: Job) -> Job:
@@ -600,7 +621,7 @@ def test_another_named_model_does_not_end_what_mini_began(
     again = stopped(unnamed(job(colours, out)))
     cache_fast(hub_cache)
     with pytest.raises(ResumeError, match=f'model.name was "mini" and is now "{FAST}"'):
-        run(dataclasses.replace(again, model="fast"))
+        run(changed(again, "model", word="fast"))
 
 
 def test_a_device_that_is_not_there_costs_no_download(

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from clipcls.options import ScoringOptions
-from clipcls.scoring import Float32, Scorer, class_matrix, sigmoid, softmax
+from clipcls.records import Embedded, Failure, Prediction
+from clipcls.scoring import Float32, Scorer, class_matrix, score, sigmoid, softmax
 
 LOGITS = npst.arrays(
     np.float32,
@@ -46,18 +47,62 @@ def test_a_class_embedding_is_the_normalised_mean_of_unit_vectors() -> None:
     assert classes.dtype == np.float32
 
 
+def seen(vector: object) -> Embedded:
+    return Embedded(0, "a.jpg", unit(vector), "a note")
+
+
 def test_logits_use_the_models_scale_and_bias() -> None:
-    scores = scorer()(unit([[1, 0, 0]]))
-    np.testing.assert_allclose(scores.similarities, [[1, 0, 0]], atol=1e-7)
-    np.testing.assert_allclose(scores.logits, [[1.5, -0.5, -0.5]], atol=1e-6)
+    found = scorer()(seen([1, 0, 0]))
+    np.testing.assert_allclose(found.similarities, [1, 0, 0], atol=1e-7)
+    np.testing.assert_allclose(found.logits, [1.5, -0.5, -0.5], atol=1e-6)
     expected = np.exp([2.0, 0, 0]) / np.exp([2.0, 0, 0]).sum()
-    np.testing.assert_allclose(scores.probabilities, [expected], atol=1e-6)
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
+    assert (found.path, found.note, found.probability) == (
+        "a.jpg",
+        "a note",
+        found.probabilities[0],
+    )
 
 
 def test_multi_label_scores_each_label_on_its_own() -> None:
-    scores = scorer(multi_label=True)(unit([[1, 0, 0]]))
+    found = scorer(multi_label=True)(seen([1, 0, 0]))
     expected = 1 / (1 + np.exp(-np.array([1.5, -0.5, -0.5])))
-    np.testing.assert_allclose(scores.probabilities, [expected], atol=1e-6)
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@given(
+    bias=st.floats(-20, 60, width=32),
+    scale=st.floats(1, 1000, width=32),
+    vector=npst.arrays(np.float32, 4, elements=st.floats(0.125, 1, width=32)),
+    classes=npst.arrays(np.float32, (5, 4), elements=st.floats(0.125, 1, width=32)),
+)
+def test_the_prediction_has_the_highest_logit_however_high_they_are(
+    multi_label: bool, bias: float, scale: float, vector: Float32, classes: Float32
+) -> None:
+    labels = ("a", "b", "c", "d", "e")
+    options = ScoringOptions(multi_label=multi_label)
+    found = Scorer(labels, unit(classes), scale, bias, options)(seen(vector))
+    assert found.prediction == labels[found.logits.argmax()]
+    names = [label for label, _ in found.ranking()]
+    assert names == sorted(labels, key=lambda label: -found.logits[labels.index(label)])
+    assert found.probability == found.probabilities[found.logits.argmax()]
+    assert found.probabilities.dtype == np.float64
+
+
+def test_a_saturated_sigmoid_still_knows_the_best() -> None:
+    # CLIP's logits lie between 15 and 35, where a float32 sigmoid is 1.0 for every label.
+    high = Scorer(
+        ("dog", "cat"), unit([[1, 0.2], [1, 0]]), 100.0, 0.0, ScoringOptions(multi_label=True)
+    )
+    assert high(seen([1, 0])).prediction == "cat"
+
+
+def test_failures_pass_through_in_their_place() -> None:
+    failure = Failure(1, "b.jpg", "corrupt")
+    records = list(score([seen([1, 0, 0]), failure, seen([0, 1, 0])], scorer()))
+    assert records[1] is failure
+    assert [r.prediction for r in records if isinstance(r, Prediction)] == ["a", "b"]
 
 
 @given(LOGITS)
@@ -91,8 +136,8 @@ def test_threshold_and_margin_reject_weak_predictions(
     options: dict[str, float], expected: str
 ) -> None:
     # Softmax of (1.5, -0.5, -0.5): 0.787, 0.107, 0.107.
-    assert scorer(**options)(unit([[1, 0, 0]])).predictions == (expected,)
+    assert scorer(**options)(seen([1, 0, 0])).prediction == expected
 
 
 def test_equal_labels_go_to_the_first() -> None:
-    assert scorer()(unit([[1, 1, 1]])).predictions == ("a",)
+    assert scorer()(seen([1, 1, 1])).prediction == "a"

@@ -1,28 +1,36 @@
-"""The library's front door: labels in, predictions out, from Python."""
+"""The one assembly: labels and a model in, predictions out. Python users and `run` both use it."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clipcls.embed import Stages, embed, embedded
 from clipcls.errors import ModelError
 from clipcls.inputs.decode import is_candidate, load_image
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.walk import PathStream
 from clipcls.labels import Label, make_labels
 from clipcls.models.auto import settle
-from clipcls.models.devices import choose_device
+from clipcls.models.devices import DeviceChoice, choose_device
+from clipcls.models.files import Tell, pull
 from clipcls.models.names import ModelSpec, default_model, resolve_model
 from clipcls.models.openclip import load_encoder
-from clipcls.options import DecodeOptions, DiscoveryOptions, RuntimeOptions, ScoringOptions
-from clipcls.pipeline import Pace, classify_refs, record_of
-from clipcls.prompts import DEFAULT_SET, PromptSet, build_prompts, make_templates
+from clipcls.options import (
+    DecodeOptions,
+    DiscoveryOptions,
+    Precision,
+    RuntimeOptions,
+    ScoringOptions,
+)
+from clipcls.prompts import DEFAULT_SET, build_prompts, make_templates
 from clipcls.records import Failure, Prediction, Record
-from clipcls.scoring import Scorer, check_labels_fit, class_matrix
+from clipcls.scoring import Scorer, check_labels_fit, class_matrix, score
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,8 +41,12 @@ Labels = str | Sequence[str] | Sequence[Label] | Mapping[str, str | Sequence[str
 PathLike = str | os.PathLike[str]
 
 
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
+
+
 class Classifier:
-    """A model and a set of labels, ready to score pictures.
+    """A model and a set of labels, ready to score images.
 
     ```python
     from clipcls import Classifier
@@ -45,6 +57,8 @@ class Classifier:
         print(record.path, record)
     ```
 
+    What is written is checked at once; the model is loaded when it is first needed.
+
     Args:
         labels: Names (`["cat", "dog"]` or `"cat,dog"`), or a mapping from names to one or several
             wordings (`{"glasses": "a person wearing glasses"}`).
@@ -54,8 +68,13 @@ class Classifier:
             warning, `mini` where `fast` is not on this machine and cannot be downloaded.
         templates: The name of a template set, or texts with the slot `<>`.
         scoring: Softmax or sigmoid, threshold and margin.
-        decode: What is taken for a picture.
+        decode: What is taken for an image, and how it is fitted to the model.
         runtime: Device, precision, batch size, decode threads.
+
+    Attributes:
+        prompts: The labels with their finished prompts.
+        warn: Told what the user should know, when the model is loaded; Python's own warnings by
+            default.
 
     Raises:
         ClipclsError: See `clipcls.errors`.
@@ -72,101 +91,135 @@ class Classifier:
         runtime: RuntimeOptions | None = None,
     ) -> None:
         self.prompts = build_prompts(make_labels(labels), make_templates(templates))
+        self.warn: Callable[[str], None] = _warn
+        self._scoring = scoring or ScoringOptions()
         self._decode = decode or DecodeOptions()
-        scoring = scoring or ScoringOptions()
-        check_labels_fit(self.prompts.labels, scoring)
+        self._runtime = runtime or RuntimeOptions()
+        check_labels_fit(self.prompts.labels, self._scoring)
         if model is None or isinstance(model, str):
             model = resolve_model(model or default_model())
-        self.device = choose_device(runtime or RuntimeOptions())
-        if isinstance(model, ModelSpec):
-            model = settle(model)
-        self.encoder: Encoder = (
-            load_encoder(model, self.device) if isinstance(model, ModelSpec) else model
-        )
-        notes = model.notes if isinstance(model, ModelSpec) else ()
-        for message in (*notes, *advice(self.prompts, self.encoder, scoring)):
-            warnings.warn(message, stacklevel=2)
-        self._scorer = make_scorer(self.prompts, self.encoder, scoring)
+        self._model = model
+        self._settled = False
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels, in the order of every array of scores."""
         return self.prompts.labels
 
-    def classify(self, paths: PathLike | Iterable[PathLike]) -> Iterator[Record]:
-        """Yield one `Prediction` or `Failure` per picture, in the order of the paths.
+    @cached_property
+    def device(self) -> DeviceChoice:
+        """Where the model runs, in which precision; found out when it is first asked for."""
+        return choose_device(self._runtime)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The model, loaded when it is first asked for."""
+        if not isinstance(self._model, ModelSpec):
+            return self._model
+        # First, because a device that is not there must not cost a download.
+        device = self.device
+        self.settle()
+        return load_encoder(self._model, device)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._model.name
+
+    def settle(self, made_by: str | None = None, tell: Tell | None = None) -> None:
+        """Decide which model `auto` is and have its weights here; see `clipcls.models.auto`.
 
         Args:
-            paths: Files and folders, consumed a few batches ahead. A folder stands for the pictures
-                in and below it, in natural order. A file that is not there becomes a `Failure`,
-                a file that is reached twice is scored once.
+            made_by: The model that made the rows which are to be continued.
+            tell: Told of a download, which then draws its progress on stderr.
+        """
+        if not isinstance(self._model, ModelSpec) or self._settled:
+            return
+        self._model = settle(self._model, made_by=made_by, tell=tell)
+        for note in self._model.notes:
+            self.warn(note)
+        pull(self._model, tell=tell)
+        self._settled = True
+
+    def fingerprint(self, precision: Precision) -> str:
+        """Return the digest of whatever changes an embedding."""
+        return self.encoder.fingerprint
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """What turns embeddings into predictions: the prompts, encoded once.
+
+        Raises:
+            ModelError: The model gives no finite numbers, as a low precision or bad weights can.
+        """
+        encoder = self.encoder
+        for message in self._advice():
+            self.warn(message)
+        counts = [len(texts) for texts in self.prompts.prompts]
+        classes = class_matrix(encoder.encode_texts(self.prompts.flat()), counts)
+        if not np.isfinite(classes).all():
+            raise ModelError(
+                f"{encoder.name} gives no finite numbers for the prompts (--precision fp32)"
+            )
+        return Scorer(
+            labels=self.labels,
+            classes=classes,
+            scale=encoder.logit_scale,
+            bias=encoder.logit_bias,
+            options=self._scoring,
+        )
+
+    def classify(self, paths: PathLike | Iterable[PathLike]) -> Iterator[Record]:
+        """Yield one `Prediction` or `Failure` per image, in the order of the paths.
+
+        Args:
+            paths: Files and folders, consumed a few batches ahead. A folder stands for the images
+                in and below it, in natural order. A file that is not there becomes a `Failure`.
         """
         # A single path is not a sequence of one-letter paths.
         listed = [paths] if isinstance(paths, (str, os.PathLike)) else paths
         refs = PathStream(
             (os.fspath(path) for path in listed), DiscoveryOptions(), is_image=is_candidate
         )
-        pace = Pace(self.device.batch_size, self.device.workers)
-        return classify_refs(refs, self.encoder, self._scorer, self._decode, pace)
+        scorer = self.scorer
+        stages = Stages(self.device.batch_size, self.device.workers)
+        return score(embed(refs, self.encoder, self._decode, stages), scorer)
 
     def __call__(self, image: PathLike | bytes | Image.Image) -> Prediction:
-        """Score one picture: a path, the bytes of a file, or a PIL image.
+        """Score one image: a path, the bytes of a file, or a PIL image.
 
         Raises:
             DecodeError: It cannot be decoded.
             ModelError: The model gives no finite numbers for it.
         """
         decoded = load_image(image, self._decode)
-        pixels = self.encoder.prepare(decoded.image)[None]
         path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else ""
-        scores = self._scorer(self.encoder.encode_images(pixels))
-        record = record_of(ImageRef(0, path), scores, 0, decoded.note)
-        if isinstance(record, Failure):
-            raise ModelError(record.reason)
-        return record
+        scorer = self.scorer
+        [vector] = self.encoder.encode_images(self.encoder.prepare(decoded.image)[None])
+        found = embedded(ImageRef(0, path), vector, decoded.note)
+        if isinstance(found, Failure):
+            raise ModelError(found.reason)
+        return scorer(found)
 
-
-def make_scorer(prompts: PromptSet, encoder: Encoder, options: ScoringOptions) -> Scorer:
-    """Encode the prompts once and return what scores image embeddings against them.
-
-    Raises:
-        ModelError: The model gives no finite numbers, as a low precision or bad weights can.
-    """
-    counts = [len(texts) for texts in prompts.prompts]
-    classes = class_matrix(encoder.encode_texts(prompts.flat()), counts)
-    if not np.isfinite(classes).all():
-        raise ModelError(
-            f"{encoder.name} gives no finite numbers for the prompts (--precision fp32)"
-        )
-    return Scorer(
-        labels=prompts.labels,
-        classes=classes,
-        scale=encoder.logit_scale,
-        bias=encoder.logit_bias,
-        options=options,
-    )
-
-
-def advice(prompts: PromptSet, encoder: Encoder, scoring: ScoringOptions) -> list[str]:
-    """Return what the user should know about this combination of labels and model."""
-    messages = []
-    if len(prompts.labels) == 1 and not scoring.multi_label:
-        messages.append(
-            f"'{prompts.labels[0]}' is the only label, so its probability is always 1.0:"
-            " add a label for everything else, or use --multi-label"
-        )
-    if scoring.multi_label and encoder.logit_bias == 0.0:
-        messages.append(
-            f"{encoder.name} was not trained for independent labels: rank with these"
-            " probabilities, but do not read them as chances (SigLIP models were)"
-        )
-    texts = list(dict.fromkeys(prompts.flat()))
-    limit = encoder.context_length
-    long = [(t, n) for t, n in zip(texts, encoder.count_tokens(texts), strict=True) if n > limit]
-    if long:
-        more = f" and {len(long) - 1} more" if len(long) > 1 else ""
-        messages.append(
-            f"'{long[0][0][:60]}...'{more}: {long[0][1]} tokens, {encoder.name} reads {limit} and"
-            " ignores the rest; shorten the wording or the template"
-        )
-    return messages
+    def _advice(self) -> Iterator[str]:
+        """Yield what the user should know about this combination of labels and model."""
+        encoder, multi_label = self.encoder, self._scoring.multi_label
+        if len(self.labels) == 1 and not multi_label:
+            yield (
+                f"'{self.labels[0]}' is the only label, so its probability is always 1.0:"
+                " add a label for everything else, or use --multi-label"
+            )
+        if multi_label and encoder.logit_bias == 0.0:
+            yield (
+                f"{encoder.name} was not trained for independent labels: rank with these"
+                " probabilities, but do not read them as chances (SigLIP models were)"
+            )
+        texts = list(dict.fromkeys(self.prompts.flat()))
+        limit = encoder.context_length
+        counts = zip(texts, encoder.count_tokens(texts), strict=True)
+        if long := [(text, count) for text, count in counts if count > limit]:
+            more = f" and {len(long) - 1} more" if len(long) > 1 else ""
+            yield (
+                f"'{long[0][0][:60]}...'{more}: {long[0][1]} tokens, {encoder.name} reads {limit}"
+                " and ignores the rest; shorten the wording or the template"
+            )

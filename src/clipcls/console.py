@@ -31,7 +31,6 @@ from clipcls.text import visible
 
 if TYPE_CHECKING:
     from clipcls.models.devices import DeviceChoice
-    from clipcls.models.names import ModelSpec
     from clipcls.prompts import PromptSet
 
 _MOST_ROWS = 12
@@ -102,9 +101,9 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
     ) -> None:
         self._stop_progress()
 
-    def loading(self, spec: ModelSpec, device: DeviceChoice) -> None:
+    def loading(self, model: str, device: DeviceChoice) -> None:
         """Say what runs where."""
-        self._say(f"Model {spec.name} on {device.device}, {device.precision}: {device.reason}")
+        self._say(f"Model {model} on {device.device}, {device.precision}: {device.reason}")
 
     def started(self, prompts: PromptSet, total: int | None, resumed: int) -> None:
         """Say what is asked and start the progress bar."""

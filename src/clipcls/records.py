@@ -1,4 +1,4 @@
-"""What travels up through the rooms: one record per picture, one report per run."""
+"""What travels up through the rooms: one record per image, one report per run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UNKNOWN = "unknown"
-"""The prediction of a picture that a threshold or a margin turned down."""
+"""The prediction of an image that a threshold or a margin turned down."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,18 +33,18 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """One scored picture.
+    """One scored image.
 
     Attributes:
         index: Place in the input order, from 0.
-        path: The picture's path, as in `ImageRef`.
+        path: The image's path, as in `ImageRef`.
         labels: The C labels, in the order of the arrays below.
-        prediction: The label with the highest probability, or `unknown`.
-        probability: The highest probability, also when the prediction is `unknown`.
-        probabilities: (C,) float32.
+        prediction: The label with the highest logit, or `unknown`.
+        probability: That label's probability, also when the prediction is `unknown`.
+        probabilities: (C,) float64.
         logits: (C,) float32, `scale * similarity + bias`.
-        similarities: (C,) float32, cosine similarity of picture and class embedding.
-        note: Empty, or what the reader of the row must know (a truncated picture was accepted).
+        similarities: (C,) float32, cosine similarity of image and class embedding.
+        note: Empty, or what is worth knowing about the image (a truncated one was accepted).
     """
 
     index: int
@@ -52,7 +52,7 @@ class Prediction:
     labels: tuple[str, ...]
     prediction: str
     probability: float
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.float64]
     logits: NDArray[np.float32]
     similarities: NDArray[np.float32]
     note: str = ""
@@ -60,15 +60,15 @@ class Prediction:
     def ranking(self, k: int | None = None) -> list[tuple[str, float]]:
         """Return the `k` best (label, probability) pairs, best first; all of them by default.
 
-        Labels with equal probabilities keep the user's order.
+        Labels with equal logits keep the user's order.
         """
-        order = (-self.probabilities).argsort(kind="stable")[:k]
+        order = (-self.logits).argsort(kind="stable")[:k]
         return [(self.labels[i], float(self.probabilities[i])) for i in order]
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One picture that could not be scored: it keeps its path, its place and a reason."""
+    """One image that could not be scored: it keeps its path, its place and a reason."""
 
     index: int
     path: str
@@ -83,10 +83,10 @@ class RunReport:
     """What happened in a run; it decides the exit code.
 
     Attributes:
-        done: Pictures scored by this run.
+        done: Images scored by this run.
         resumed: Rows that an interrupted earlier run had already written.
-        failed: Pictures without a score, those of the earlier run included.
-        counts: Prediction -> number of pictures, those of the earlier run included.
+        failed: Images without a score, those of the earlier run included.
+        counts: Prediction -> number of images, those of the earlier run included.
         reasons: Reason -> number of failures.
         skipped: Why a file was left out (`hidden`, `not an image`, `duplicate`) -> how many.
         seconds: Wall time of the scoring loop, without loading the model.
@@ -122,7 +122,7 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """0 when every picture was scored, 3 when some failed, 130 when interrupted."""
+        """0 when every image was scored, 3 when some failed, 130 when interrupted."""
         if self.interrupted:
             return 130
         return 3 if self.failed else 0

@@ -10,41 +10,41 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import clipcls
-from clipcls.classifier import advice, make_scorer
+from clipcls.classifier import Classifier
 from clipcls.columns import Columns
+from clipcls.embed import Stages, embed
 from clipcls.errors import OptionError, ResumeError
 from clipcls.inputs.decode import is_candidate
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.walk import Discovery
 from clipcls.labels import Label
-from clipcls.models.auto import settle
-from clipcls.models.devices import DeviceChoice, choose_device
-from clipcls.models.files import Tell, pull
-from clipcls.models.names import ModelSpec, resolve_model
-from clipcls.models.openclip import load_encoder
+from clipcls.models.devices import DeviceChoice
+from clipcls.models.files import Tell
+from clipcls.models.names import resolve_model
 from clipcls.options import (
     DecodeOptions,
     DiscoveryOptions,
     OutputOptions,
+    Precision,
     RuntimeOptions,
     ScoringOptions,
 )
 from clipcls.outputs import SavedRow
+from clipcls.outputs.manifest import check_same_run
 from clipcls.outputs.sink import Sink, check_row, open_sink
-from clipcls.pipeline import Pace, classify_refs
-from clipcls.prompts import PromptSet, build_prompts
+from clipcls.prompts import PromptSet
 from clipcls.records import Record, RunReport
-from clipcls.scoring import check_labels_fit
+from clipcls.scoring import score
 from clipcls.text import printable_path
 
 if TYPE_CHECKING:
@@ -52,29 +52,67 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """Which images.
+
+    Attributes:
+        paths: Files, folders, globs, `@list` and `-`, as given.
+        discovery: How they are turned into a list of images.
+        decode: What is taken for an image.
+    """
+
+    paths: tuple[str, ...]
+    discovery: DiscoveryOptions = field(default_factory=DiscoveryOptions)
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of each image.
+
+    Attributes:
+        labels: The labels with their wordings.
+        templates: Finished templates, each with the slot `<>`.
+        scoring: How logits become predictions.
+    """
+
+    labels: tuple[Label, ...]
+    templates: tuple[str, ...]
+    scoring: ScoringOptions = field(default_factory=ScoringOptions)
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model answers, and where.
+
+    Attributes:
+        word: `auto`, `mini`, a preset, name, folder or file (see `clipcls.models.names`).
+        architecture: The architecture of a bare weight file.
+        runtime: Where and how fast.
+    """
+
+    word: str
+    architecture: str | None = None
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
+
+
+@dataclass(frozen=True)
 class Job:
     """Everything that the user decided.
 
     Attributes:
-        inputs: Files, folders, globs, `@list` and `-`, as given.
-        labels: The labels with their wordings.
-        templates: Finished templates, each with the slot `<>`.
-        model: `auto`, `mini`, a preset, name, folder or file (see `clipcls.models.names`).
-        architecture: The architecture of a bare weight file.
+        inputs: Which images.
+        question: What is asked of each.
+        model: Which model answers.
+        output: What is written where.
         reads: Files that the job was made from (labels, templates), which it must not overwrite.
     """
 
-    inputs: tuple[str, ...]
-    labels: tuple[Label, ...]
-    templates: tuple[str, ...]
-    model: str
-    architecture: str | None = None
-    reads: tuple[Path, ...] = ()
-    scoring: ScoringOptions = field(default_factory=ScoringOptions)
-    decode: DecodeOptions = field(default_factory=DecodeOptions)
-    discovery: DiscoveryOptions = field(default_factory=DiscoveryOptions)
-    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
+    inputs: Inputs
+    question: Question
+    model: ModelChoice
     output: OutputOptions = field(default_factory=OutputOptions)
+    reads: tuple[Path, ...] = ()
 
 
 class Observer:
@@ -87,20 +125,20 @@ class Observer:
 
     downloading: Tell | None = None
 
-    def loading(self, spec: ModelSpec, device: DeviceChoice) -> None:
-        """The model is about to be loaded."""
+    def loading(self, model: str, device: DeviceChoice) -> None:
+        """The model of that name is about to be loaded."""
 
     def started(self, prompts: PromptSet, total: int | None, resumed: int) -> None:
         """Scoring begins.
 
         Args:
             prompts: The labels and their finished prompts.
-            total: Number of pictures, None where it cannot be known in advance.
+            total: Number of images, None where it cannot be known in advance.
             resumed: Number of rows kept from an interrupted run.
         """
 
     def scored(self, record: Record) -> None:
-        """One more picture has its record; it is written with its batch."""
+        """One more image has its record; it is written with its batch."""
 
     def warned(self, message: str) -> None:
         """Something that the user should know, though the run goes on."""
@@ -118,7 +156,7 @@ def run(
     stdin: BinaryIO | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunReport:
-    """Classify the job's pictures into its output.
+    """Classify the job's images into its output.
 
     Args:
         job: What to do.
@@ -132,75 +170,75 @@ def run(
         ClipclsError: See `clipcls.errors`; the rows written before are kept.
     """
     observer = observer or Observer()
-    prompts = build_prompts(job.labels, job.templates)
-    check_labels_fit(prompts.labels, job.scoring)
-    output = job.output
-    columns = Columns(prompts.labels, output.top_k, output.logits, output.similarities)
-    spec = resolve_model(job.model, job.architecture)
-    inputs = _Inputs(job, stdin)
+    question, output = job.question, job.output
+    classifier = Classifier(
+        question.labels,
+        model=encoder or resolve_model(job.model.word, job.model.architecture),
+        templates=question.templates,
+        scoring=question.scoring,
+        decode=job.inputs.decode,
+        runtime=job.model.runtime,
+    )
+    classifier.warn = observer.warned
+    columns = Columns(classifier.labels, output.top_k, output.logits, output.similarities)
+    inputs = _Listed(job, stdin)
     if output.overwrite and output.path is not None and output.path.is_file():
         inputs.check_apart_from(output.path)
-    settings = _settings(job, prompts)
-    with open_sink(output, columns, settings, stdout) as sink:
-        device = choose_device(job.runtime)
-        loaded = encoder or _load(spec, sink.made_by, device, observer)
-        for message in advice(prompts, loaded, job.scoring):
-            observer.warned(message)
-        scorer = make_scorer(prompts, loaded, job.scoring)
-        batch_size = sink.batch_size or device.batch_size
-        if job.runtime.batch_size not in (None, batch_size):
-            observer.warned(f"keeping the batch size of the interrupted run, {batch_size}")
-        manifest = {**settings, **_circumstances(job, loaded, device), "batch_size": batch_size}
-        kept = sink.begin(manifest, batch_size)
+    with open_sink(output, columns, _settings(job, classifier.prompts), stdout) as sink:
         if sink.complete is not None:
-            report = _check_complete(sink.complete, inputs, job)
+            classifier.settle(sink.made_by, observer.downloading)
+            report = _check_complete(sink.complete, inputs, job, classifier)
         else:
-            report = _report_of(sink.kept_rows(), inputs, output.path)
-            observer.started(prompts, inputs.total, kept)
-            pace = Pace(batch_size, device.workers, should_stop)
-            records = classify_refs(inputs, loaded, scorer, job.decode, pace)
-            _score(records, sink, pace, report, observer)
-            report.skipped.update(inputs.skipped)
-            if not report.interrupted:
-                sink.finish(_summary(report, inputs))
-        report.model = loaded.name
+            report = _classify(classifier, inputs, sink, job, observer, should_stop)
+        report.model = classifier.name
         observer.finished(report)
         return report
 
 
-def _score(
-    records: Generator[Record, None, None],
+def _classify(  # noqa: PLR0913  what a run is made of
+    classifier: Classifier,
+    inputs: _Listed,
     sink: Sink,
-    pace: Pace,
-    report: RunReport,
+    job: Job,
     observer: Observer,
-) -> None:
-    """Write the records batch by batch and count them, until they end or a stop is asked for."""
+    should_stop: Callable[[], bool],
+) -> RunReport:
+    """Score the images that have no row yet, batch by batch, and count all rows."""
+    # First, because a device that is not there must not cost a download.
+    device = classifier.device
+    classifier.settle(sink.made_by, observer.downloading)
+    observer.loading(classifier.name, device)
+    scorer = classifier.scorer
+    batch_size = sink.batch_size or device.batch_size
+    if device.batch_size != batch_size and job.model.runtime.batch_size is not None:
+        observer.warned(f"keeping the batch size of the interrupted run, {batch_size}")
+    manifest = {
+        **_settings(job, classifier.prompts),
+        **_circumstances(classifier, job),
+        "batch_size": batch_size,
+    }
+    kept = sink.begin(manifest, batch_size)
+    report = _report_of(sink.kept_rows(), inputs, job.output.path)
+    observer.started(classifier.prompts, inputs.total, kept)
+    stages = Stages(batch_size, device.workers, eager=job.output.path is None)
+    stream = embed(inputs, classifier.encoder, job.inputs.decode, stages, should_stop)
     began = time.perf_counter()
-    with closing(records):
-        while batch := list(islice(records, pace.batch_size)):
-            sink.write(batch)
-            for record in batch:
+    with closing(stream.batches()) as batches:
+        for batch in batches:
+            records = list(score(batch, scorer))
+            sink.write(records)
+            for record in records:
                 report.add(record)
                 observer.scored(record)
-            if pace.should_stop():
-                break
-        report.interrupted = pace.should_stop()
+    report.interrupted = stream.interrupted
     report.seconds = time.perf_counter() - began
+    report.skipped.update(inputs.skipped)
+    if not report.interrupted:
+        sink.finish(_summary(report, inputs))
+    return report
 
 
-def _load(
-    spec: ModelSpec, made_by: str | None, device: DeviceChoice, observer: Observer
-) -> Encoder:
-    spec = settle(spec, made_by=made_by, tell=observer.downloading)
-    for note in spec.notes:
-        observer.warned(note)
-    pull(spec, tell=observer.downloading)
-    observer.loading(spec, device)
-    return load_encoder(spec, device)
-
-
-class _Inputs(Iterator[ImageRef]):
+class _Listed(Iterator[ImageRef]):
     """The inputs in order, with their digest.
 
     They are listed before anything is loaded, so that an empty folder costs no time and the
@@ -209,20 +247,21 @@ class _Inputs(Iterator[ImageRef]):
     """
 
     def __init__(self, job: Job, stdin: BinaryIO | None) -> None:
-        found = Discovery(job.inputs, job.discovery, is_image=is_candidate, stdin=stdin)
+        given = job.inputs
+        found = Discovery(given.paths, given.discovery, is_image=is_candidate, stdin=stdin)
         self.skipped = found.skipped
         refs = iter(found)
         self._listed = [next(refs)] if found.streams else list(refs)
         self.total = None if found.streams else len(self._listed)
         self._refs = chain(self._listed, refs)
-        self._read = [*job.reads, *(Path(text[1:]) for text in job.inputs if text[:1] == "@")]
+        self._read = [*job.reads, *(Path(text[1:]) for text in given.paths if text[:1] == "@")]
         self._digest = hashlib.sha256()
 
     def check_apart_from(self, output: Path) -> None:
         """Refuse to write the output over something that this run reads.
 
         Raises:
-            OptionError: The output is a picture, a list or another file that the run reads.
+            OptionError: The output is an image, a list or another file that the run reads.
         """
         replaced = os.stat(output)
         for path in (*map(str, self._read), *(ref.path for ref in self._listed)):
@@ -252,33 +291,38 @@ def _settings(job: Job, prompts: PromptSet) -> dict[str, Any]:
         "prompts": {
             label: list(texts) for label, texts in zip(prompts.labels, prompts.prompts, strict=True)
         },
-        "scoring": job.scoring.described(),
-        "decode": job.decode.described(),
+        "scoring": job.question.scoring.described(),
+        "decode": job.inputs.decode.described(),
         "output": {**job.output.described(), "format": job.output.resolved_format.value},
     }
 
 
-def _circumstances(job: Job, encoder: Encoder, device: DeviceChoice) -> dict[str, Any]:
-    """The part of the manifest that the loaded model and the machine say."""
+def _circumstances(classifier: Classifier, job: Job) -> dict[str, Any]:
+    """The part of the manifest that the model and the machine say."""
+    device = classifier.device
     return {
-        "model": {
-            "name": encoder.name,
-            "precision": device.precision.value,
-            "fingerprint": encoder.fingerprint,
-        },
+        "model": _identity(classifier, device.precision),
         "device": device.device,
         # Another kind of device rounds differently, another one of the same kind does not.
         "device_kind": device.device.partition(":")[0],
-        "inputs": [printable_path(text) for text in job.inputs],
+        "inputs": [printable_path(text) for text in job.inputs.paths],
         "started": _now(),
     }
 
 
-def _summary(report: RunReport, inputs: _Inputs) -> dict[str, Any]:
+def _identity(classifier: Classifier, precision: Precision) -> dict[str, str]:
+    return {
+        "name": classifier.name,
+        "precision": precision.value,
+        "fingerprint": classifier.fingerprint(precision),
+    }
+
+
+def _summary(report: RunReport, inputs: _Listed) -> dict[str, Any]:
     """What the manifest of a complete output adds."""
     return {
         "finished": _now(),
-        "pictures": sum(report.counts.values()) + report.failed,
+        "images": sum(report.counts.values()) + report.failed,
         "failed": report.failed,
         "counts": dict(report.counts),
         "reasons": dict(report.reasons),
@@ -304,16 +348,32 @@ def _report_of(
     return report
 
 
-def _check_complete(complete: Mapping[str, Any], inputs: _Inputs, job: Job) -> RunReport:
-    """Return the report of an output that is there already, if it is that of these inputs."""
-    now = sum(1 for _ in inputs)
+def _check_complete(
+    complete: Mapping[str, Any], inputs: _Listed, job: Job, classifier: Classifier
+) -> RunReport:
+    """Return the report of an output that is there already, if it is that of this job.
+
+    Nothing is loaded for it: where the user left device or precision open, those of the output
+    are taken.
+    """
+    where = job.output.path or Path()
+    runtime, was = job.model.runtime, complete["model"]
+    open_precision = runtime.precision is Precision.AUTO
+    precision = Precision(was["precision"]) if open_precision else runtime.precision
+    kind = runtime.device.partition(":")[0]
+    now = {
+        "model": _identity(classifier, precision),
+        "device_kind": complete["device_kind"] if kind == "auto" else kind,
+    }
+    check_same_run(complete, now, where)
+    images = sum(1 for _ in inputs)
     if inputs.digest() != complete["inputs_sha256"]:
         raise ResumeError(
-            f"{job.output.path} is complete, but for other inputs: it has {complete['pictures']}"
-            f" pictures, the inputs now have {now}; choose another file with -o, or --overwrite"
+            f"{where} is complete, but for other inputs: it has {complete['images']}"
+            f" images, the inputs now have {images}; choose another file with -o, or --overwrite"
         )
     return RunReport(
-        resumed=now,
+        resumed=images,
         failed=complete["failed"],
         counts=Counter(complete["counts"]),
         reasons=Counter(complete["reasons"]),

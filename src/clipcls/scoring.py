@@ -1,12 +1,12 @@
 """The maths between embeddings and predictions: pure functions over numpy arrays.
 
-Shapes: B pictures, C labels, N prompts, D embedding dimensions. Sums run in float64, because a
+Shapes: B images, C labels, N prompts, D embedding dimensions. Sums run in float64, because a
 softmax over a thousand labels in float32 would already move the sixth decimal that is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from clipcls.errors import LabelError
 from clipcls.options import ScoringOptions
-from clipcls.records import UNKNOWN
+from clipcls.records import UNKNOWN, Embedded, Failure, Prediction, Record
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 
 
 def class_matrix(text_embeddings: Float32, prompts_per_label: Sequence[int]) -> Float32:
@@ -36,40 +37,35 @@ def class_matrix(text_embeddings: Float32, prompts_per_label: Sequence[int]) -> 
     counts = np.asarray(prompts_per_label, dtype=np.float64)[:, None]
     means = np.add.reduceat(text_embeddings.astype(np.float64), starts, axis=0) / counts
     norms = np.linalg.norm(means, axis=1, keepdims=True)
-    classes: NDArray[np.float64] = means / np.maximum(norms, 1e-12)
+    classes: Float64 = means / np.maximum(norms, 1e-12)
     return classes.astype(np.float32)
 
 
-def cosine_similarities(image_embeddings: Float32, classes: Float32) -> Float32:
-    """Return (B, C) float32 cosines of (B, D) and (C, D) unit vectors."""
-    similarities: Float32 = image_embeddings @ classes.T
-    return similarities
-
-
-def softmax(logits: Float32) -> Float32:
-    """Return (B, C) float32 probabilities that add up to 1 in each row."""
+def softmax(logits: Float32) -> Float64:
+    """Return probabilities of (..., C) logits that add up to 1 along the last axis."""
     shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    exponentials /= exponentials.sum(axis=1, keepdims=True)
-    return exponentials.astype(np.float32)
+    shifted -= shifted.max(axis=-1, keepdims=True)
+    exponentials: Float64 = np.exp(shifted)
+    exponentials /= exponentials.sum(axis=-1, keepdims=True)
+    return exponentials
 
 
-def sigmoid(logits: Float32) -> Float32:
-    """Return (B, C) float32 probabilities, each label on its own."""
+def sigmoid(logits: Float32) -> Float64:
+    """Return probabilities of (..., C) logits, each label on its own."""
     # tanh never overflows, unlike 1 / (1 + exp(-x)).
-    return (0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)
+    probabilities: Float64 = 0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))
+    return probabilities
 
 
 def check_labels_fit(labels: Sequence[str], options: ScoringOptions) -> None:
     """Refuse labels that the options make no sense with.
 
     Raises:
-        LabelError: A label named `unknown` beside rejected pictures, or a margin with one label.
+        LabelError: A label named `unknown` beside rejected images, or a margin with one label.
     """
     if options.can_reject and UNKNOWN in labels:
         raise LabelError(
-            f"the label '{UNKNOWN}' could not be told from a rejected picture when --threshold or"
+            f"the label '{UNKNOWN}' could not be told from a rejected image when --threshold or"
             f" --margin is given: rename it (other={UNKNOWN} keeps its prompt)"
         )
     if options.margin is not None and len(labels) < 2:
@@ -77,28 +73,8 @@ def check_labels_fit(labels: Sequence[str], options: ScoringOptions) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scores:
-    """The scores of one batch.
-
-    Attributes:
-        labels: The C labels.
-        similarities: (B, C) float32 cosines.
-        logits: (B, C) float32.
-        probabilities: (B, C) float32.
-        predictions: B labels, `unknown` among them where a threshold says so, and None where the
-            model gave no finite numbers.
-    """
-
-    labels: tuple[str, ...]
-    similarities: Float32
-    logits: Float32
-    probabilities: Float32
-    predictions: tuple[str | None, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Scorer:
-    """Turns image embeddings into scores.
+    """Turns image embeddings into predictions.
 
     Attributes:
         labels: The C labels.
@@ -114,25 +90,37 @@ class Scorer:
     bias: float
     options: ScoringOptions
 
-    def __call__(self, image_embeddings: Float32) -> Scores:
-        """Score (B, D) float32 unit vectors."""
-        similarities = cosine_similarities(image_embeddings, self.classes)
+    def __call__(self, image: Embedded) -> Prediction:
+        """Score one image; no other image takes part, so no batch size can change the result."""
+        similarities: Float32 = self.classes @ image.embedding
         logits = (similarities * np.float32(self.scale) + np.float32(self.bias)).astype(np.float32)
         probabilities = sigmoid(logits) if self.options.multi_label else softmax(logits)
-        predictions = tuple(self._decide(row) for row in probabilities)
-        return Scores(self.labels, similarities, logits, probabilities, predictions)
+        # Of the logits: float64 probabilities still saturate, and then many are the highest.
+        best = int(logits.argmax())
+        rejected = self._is_rejected(probabilities, best)
+        return Prediction(
+            index=image.index,
+            path=image.path,
+            labels=self.labels,
+            prediction=UNKNOWN if rejected else self.labels[best],
+            probability=float(probabilities[best]),
+            probabilities=probabilities,
+            logits=logits,
+            similarities=similarities,
+            note=image.note,
+        )
 
-    def _decide(self, probabilities: Float32) -> str | None:
-        # argmax would call the first NaN the best label, and no threshold is above a NaN.
-        if not np.isfinite(probabilities).all():
-            return None
-        best = int(probabilities.argmax())
-        top = float(probabilities[best])
+    def _is_rejected(self, probabilities: Float64, best: int) -> bool:
         threshold, margin = self.options.threshold, self.options.margin
-        if threshold is not None and top < threshold:
-            return UNKNOWN
-        if margin is not None and len(probabilities) > 1:
-            second = float(np.partition(probabilities, -2)[-2])
-            if top - second < margin:
-                return UNKNOWN
-        return self.labels[best]
+        if threshold is not None and probabilities[best] < threshold:
+            return True
+        if margin is None:
+            return False
+        second, first = np.partition(probabilities, -2)[-2:]
+        return bool(first - second < margin)
+
+
+def score(images: Iterable[Embedded | Failure], scorer: Scorer) -> Iterator[Record]:
+    """Turn a stream of embeddings into one of predictions; failures pass as they are."""
+    for image in images:
+        yield image if isinstance(image, Failure) else scorer(image)

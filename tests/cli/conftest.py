@@ -24,9 +24,9 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
         encoder.name = spec.name
         return encoder
 
-    monkeypatch.setattr("clipcls.run.load_encoder", load)
+    monkeypatch.setattr("clipcls.classifier.load_encoder", load)
     monkeypatch.setattr("clipcls.models.auto.pull", lambda spec, tell: Path("weights"))
-    monkeypatch.setattr("clipcls.run.pull", lambda spec, tell: None)
+    monkeypatch.setattr("clipcls.classifier.pull", lambda spec, tell: None)
 
     def call(*arguments: object, stdin: bytes | None = None) -> Result:
         return CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)

@@ -110,4 +110,4 @@ def test_probabilities_equal_a_plain_script(
             assert isinstance(record, Prediction)
             np.testing.assert_allclose(record.probabilities, row, rtol=0, atol=1e-5)
             np.testing.assert_allclose(record.logits, logits[record.index], rtol=0, atol=1e-3)
-            assert record.prediction == list(CLASSES)[int(row.argmax())]
+            assert record.prediction == list(CLASSES)[int(logits[record.index].argmax())]

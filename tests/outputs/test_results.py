@@ -21,9 +21,11 @@ FORMATS = list(OutputFormat)
 EVERY_OUTPUT = ["path", "prediction", "probability", "error"]
 SCORES = np.array([0.75, 0.25], np.float32)
 ROWS: list[Record] = [
-    Prediction(0, "NA", LABELS, "null", 0.75, SCORES, SCORES, SCORES),
+    Prediction(0, "NA", LABELS, "null", 0.75, SCORES.astype(np.float64), SCORES, SCORES),
     Failure(1, "nan", "empty file"),
-    Prediction(2, "007", LABELS, "null", 0.75, SCORES, SCORES, SCORES, note="truncated"),
+    Prediction(
+        2, "007", LABELS, "null", 0.75, SCORES.astype(np.float64), SCORES, SCORES, note="truncated"
+    ),
 ]
 
 

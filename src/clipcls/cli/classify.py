@@ -98,18 +98,12 @@ def classify(
 
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
     from clipcls.console import TerminalObserver, Verbosity
-    from clipcls.run import Job
+    from clipcls.run import Inputs, Job, ModelChoice, Question
 
     job = Job(
-        inputs=tuple(inputs),
-        labels=chosen_labels,
-        templates=chosen_templates,
-        model=default_model() if model is None else model,
-        architecture=arch,
-        scoring=scoring,
-        decode=decode,
-        discovery=DiscoveryOptions(recursive, null),
-        runtime=runtime,
+        inputs=Inputs(tuple(inputs), DiscoveryOptions(recursive, null), decode),
+        question=Question(chosen_labels, chosen_templates, scoring),
+        model=ModelChoice(default_model() if model is None else model, arch, runtime),
         output=options,
         reads=tuple(
             path for path in (labels_file, Path(templates or "")) if path and path.is_file()
@@ -137,7 +131,7 @@ def _execute(job: Job, observer: TerminalObserver, stdout: BinaryIO | None = Non
         received.append(number)
 
     # This process is ours, so --max-megapixels may go beyond the limit that Pillow has of its own.
-    lift_pillow_limit(job.decode.max_megapixels)
+    lift_pillow_limit(job.inputs.decode.max_megapixels)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     report = run(job, observer=observer, stdout=stdout, should_stop=lambda: bool(received))
@@ -148,7 +142,7 @@ def _execute(job: Job, observer: TerminalObserver, stdout: BinaryIO | None = Non
 
 def _shows_one_picture(job: Job) -> bool:
     """One file and a terminal to look at: a person wants to see it."""
-    return len(job.inputs) == 1 and os.path.isfile(job.inputs[0]) and _is_terminal()
+    return len(job.inputs.paths) == 1 and os.path.isfile(job.inputs.paths[0]) and _is_terminal()
 
 
 def _is_terminal() -> bool:

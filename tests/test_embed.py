@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from clipcls.classifier import make_scorer
+from clipcls.classifier import Classifier
+from clipcls.embed import LOOK_AHEAD_BATCHES, EmbeddingStream, Stages, embed
 from clipcls.errors import InputError
 from clipcls.inputs.refs import ImageRef
-from clipcls.labels import make_labels
-from clipcls.options import DecodeOptions, ScoringOptions
-from clipcls.pipeline import LOOK_AHEAD_BATCHES, Pace, classify_refs
-from clipcls.prompts import build_prompts
+from clipcls.options import DecodeOptions
 from clipcls.records import Failure, Prediction, Record
+from clipcls.scoring import score
 from clipcls.testing import FakeEncoder, save_colours
 
-PROMPTS = build_prompts(make_labels(["red", "green", "blue", "yellow"]), ["a photo of a <>"])
+
+def stream(
+    refs: Iterable[ImageRef],
+    encoder: FakeEncoder,
+    stages: Stages,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> EmbeddingStream:
+    return embed(refs, encoder, DecodeOptions(), stages, should_stop)
+
+
+def listed(paths: Iterable[Path]) -> list[ImageRef]:
+    return [ImageRef(i, str(path)) for i, path in enumerate(paths)]
 
 
 def classify(
     paths: list[Path], encoder: FakeEncoder, *, batch_size: int = 3, workers: int = 2
 ) -> list[Record]:
-    refs = [ImageRef(i, str(path)) for i, path in enumerate(paths)]
-    scorer = make_scorer(PROMPTS, encoder, ScoringOptions())
-    return list(classify_refs(refs, encoder, scorer, DecodeOptions(), Pace(batch_size, workers)))
+    scorer = Classifier(["red", "green", "blue", "yellow"], model=encoder).scorer
+    return list(score(stream(listed(paths), encoder, Stages(batch_size, workers)), scorer))
 
 
 def test_a_corrupt_file_between_two_good_ones_keeps_all_three_names_right(
@@ -87,23 +96,20 @@ def test_the_look_ahead_is_bounded(tmp_path: Path, encoder: FakeEncoder) -> None
             taken += 1
             yield ImageRef(taken - 1, str(path))
 
-    scorer = make_scorer(PROMPTS, encoder, ScoringOptions())
-    records = classify_refs(endless(), encoder, scorer, DecodeOptions(), Pace(4, 2))
-    for _ in range(8):
-        next(records)
+    batches = stream(endless(), encoder, Stages(4, 2)).batches()
+    next(batches)
+    next(batches)
     # Two batches were handed out; the next ones may be waiting, but no more than that.
     time.sleep(0.3)
     assert taken <= 8 + 4 * LOOK_AHEAD_BATCHES
-    records.close()
+    batches.close()
 
 
 def test_closing_early_leaves_no_thread_behind(tmp_path: Path, encoder: FakeEncoder) -> None:
     paths = save_colours(tmp_path, ["red"] * 30)
-    refs = [ImageRef(i, str(path)) for i, path in enumerate(paths)]
-    scorer = make_scorer(PROMPTS, encoder, ScoringOptions())
-    records = classify_refs(refs, encoder, scorer, DecodeOptions(), Pace(2, 3))
-    next(records)
-    records.close()
+    batches = stream(listed(paths), encoder, Stages(2, 3)).batches()
+    next(batches)
+    batches.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("clipcls-")]
 
 
@@ -137,14 +143,41 @@ def test_a_silent_source_holds_back_no_finished_batch(tmp_path: Path, encoder: F
             yield ImageRef(i, str(path))
         go_on.wait(timeout=60)
 
-    scorer = make_scorer(PROMPTS, encoder, ScoringOptions())
-    pace = Pace(batch_size=2, workers=2, should_stop=stopped.is_set)
-    records = classify_refs(silent_after_three(), encoder, scorer, DecodeOptions(), pace)
-    assert [next(records).index, next(records).index] == [0, 1]
+    images = stream(silent_after_three(), encoder, Stages(2, 2), stopped.is_set)
+    batches = images.batches()
+    assert [image.index for image in next(batches)] == [0, 1]
     # An interrupt is noticed although the source says nothing, and what came is not lost.
-    stopped.set()
-    assert [record.index for record in records] == [2]
+    threading.Timer(0.3, stopped.set).start()
+    assert [image.index for batch in batches for image in batch] == [2]
+    assert images.interrupted
     go_on.set()
+
+
+def test_an_eager_stream_does_not_wait_for_a_full_batch(
+    tmp_path: Path, encoder: FakeEncoder
+) -> None:
+    paths = save_colours(tmp_path, ["red", "green", "blue"])
+    go_on = threading.Event()
+
+    def silent_after_one() -> Iterator[ImageRef]:
+        for ref in listed(paths):
+            yield ref
+            go_on.wait(timeout=60)
+
+    batches = stream(silent_after_one(), encoder, Stages(32, 2, eager=True)).batches()
+    assert [image.index for image in next(batches)] == [0]
+    go_on.set()
+    assert [image.index for batch in batches for image in batch] == [1, 2]
+
+
+@pytest.mark.parametrize(("after", "interrupted"), [(1, True), (2, True), (3, False)])
+def test_a_stop_after_the_last_image_interrupts_nothing(
+    tmp_path: Path, encoder: FakeEncoder, after: int, interrupted: bool
+) -> None:
+    refs = listed(save_colours(tmp_path, ["red"] * 6))
+    images = stream(refs, encoder, Stages(2, 2), lambda: len(encoder.batch_sizes) >= after)
+    assert len(list(images)) == 2 * after
+    assert images.interrupted is interrupted
 
 
 def test_an_error_of_the_source_comes_after_what_it_gave(
@@ -156,11 +189,10 @@ def test_an_error_of_the_source_comes_after_what_it_gave(
         yield ImageRef(0, str(path))
         raise InputError("the list is broken")
 
-    scorer = make_scorer(PROMPTS, encoder, ScoringOptions())
-    records = classify_refs(breaking(), encoder, scorer, DecodeOptions(), Pace(4, 1))
-    assert next(records).path == str(path)
+    images = iter(stream(breaking(), encoder, Stages(4, 1)))
+    assert next(images).path == str(path)
     with pytest.raises(InputError, match="the list is broken"):
-        next(records)
+        next(images)
 
 
 def test_numbers_that_are_not_finite_are_a_failure(tmp_path: Path) -> None:

@@ -1,0 +1,219 @@
+"""References in, one embedding or failure each out, in input order.
+
+Everything that needs image embeddings stands on `embed`; nothing else encodes images. Decode
+threads work ahead of the encoder: Pillow and numpy release the interpreter lock, so images are
+opened while the model computes. The look-ahead is bounded in batches, so memory does not grow with
+the number of images, and a slow consumer slows the reading down.
+
+Batches are cut by input position, not by what could be decoded: image i is always in batch
+i // batch_size, whatever failed before it. That makes a resumed run compute the very batches that
+the uninterrupted run would have computed, so that the bytes written are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcls.errors import DecodeError
+from clipcls.inputs.decode import load_image
+from clipcls.inputs.refs import ImageRef
+from clipcls.options import DecodeOptions
+from clipcls.records import Embedded, Failure
+
+if TYPE_CHECKING:
+    from clipcls.models.openclip import Encoder
+
+LOOK_AHEAD_BATCHES = 3
+"""One batch is being encoded, one waits ready, one is being decoded; more only costs memory."""
+
+_POLL_SECONDS = 0.1
+"""How often a thread that waits looks whether it should stop."""
+
+Prepared = tuple[NDArray[np.uint8], str] | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """How the work is cut up.
+
+    Attributes:
+        batch_size: Images per forward pass.
+        workers: Decode threads.
+        eager: Whether a batch goes on without being full when the source falls silent. What is
+            computed together then depends on when the images came.
+    """
+
+    batch_size: int
+    workers: int
+    eager: bool = False
+
+
+def embed(
+    refs: Iterable[ImageRef],
+    encoder: Encoder,
+    decode: DecodeOptions,
+    stages: Stages,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> EmbeddingStream:
+    """Embed images: a stream of one `Embedded` or `Failure` per reference, in input order.
+
+    Args:
+        refs: The images; consumed in a thread, at most `LOOK_AHEAD_BATCHES` batches ahead.
+        encoder: Turns images into unit vectors.
+        decode: What is taken for an image.
+        stages: How the work is cut up.
+        should_stop: Asked between batches and while the source is silent (a pipe may be, for
+            hours); True ends the stream after the images that have come.
+    """
+    return EmbeddingStream(refs, encoder, decode, stages, should_stop)
+
+
+class EmbeddingStream(Iterable[Embedded | Failure]):
+    """What `embed` returns; can be iterated once, by image or by batch.
+
+    Attributes:
+        interrupted: Whether `should_stop` ended the stream before its source had ended.
+    """
+
+    def __init__(
+        self,
+        refs: Iterable[ImageRef],
+        encoder: Encoder,
+        decode: DecodeOptions,
+        stages: Stages,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._refs = refs
+        self._encoder = encoder
+        self._decode = decode
+        self._stages = stages
+        self._should_stop = should_stop
+        self.interrupted = False
+
+    def __iter__(self) -> Iterator[Embedded | Failure]:
+        for batch in self.batches():
+            yield from batch
+
+    def batches(self) -> Generator[list[Embedded | Failure], None, None]:
+        """Yield the same by batch, each as soon as it is computed."""
+        pool = ThreadPoolExecutor(self._stages.workers, thread_name_prefix="clipcls-decode")
+        feeder = _Feeder(self._refs, lambda ref: pool.submit(self._prepare, ref), self._stages)
+        feeder.start()
+        try:
+            while batch := feeder.take_batch(self._should_stop):
+                yield self._encoded([(ref, prepared.result()) for ref, prepared in batch])
+                if self._should_stop():
+                    break
+            self.interrupted = self._should_stop() and not feeder.is_drained()
+        finally:
+            feeder.stop()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _prepare(self, ref: ImageRef) -> Prepared:
+        try:
+            decoded = load_image(ref.path, self._decode)
+            return self._encoder.prepare(decoded.image), decoded.note
+        except DecodeError as error:
+            return Failure(ref.index, ref.path, str(error))
+
+    def _encoded(self, batch: list[tuple[ImageRef, Prepared]]) -> list[Embedded | Failure]:
+        pixels = [prepared[0] for _, prepared in batch if not isinstance(prepared, Failure)]
+        vectors = iter(self._encoder.encode_images(np.stack(pixels)) if pixels else ())
+        return [
+            prepared if isinstance(prepared, Failure) else embedded(ref, next(vectors), prepared[1])
+            for ref, prepared in batch
+        ]
+
+
+def embedded(ref: ImageRef, vector: NDArray[np.float32], note: str) -> Embedded | Failure:
+    """Return the record of an image's (D,) embedding, a failure where it is not finite."""
+    if not np.isfinite(vector).all():
+        return Failure(ref.index, ref.path, "the model gave no finite numbers (--precision fp32)")
+    return Embedded(ref.index, ref.path, vector, note)
+
+
+class _Feeder(Thread):
+    """Pulls references and hands them to the decode threads, some batches ahead.
+
+    In a thread of its own, because a source may block: batches that are decoded go on meanwhile,
+    and the main thread stays free to notice an interrupt.
+    """
+
+    def __init__(
+        self,
+        refs: Iterable[ImageRef],
+        submit: Callable[[ImageRef], Future[Prepared]],
+        stages: Stages,
+    ) -> None:
+        # A daemon, because nothing can wake a thread that waits for a silent pipe.
+        super().__init__(name="clipcls-feeder", daemon=True)
+        self._refs = refs
+        self._submit = submit
+        self._stages = stages
+        ahead = (LOOK_AHEAD_BATCHES - 1) * stages.batch_size
+        self._queue: Queue[tuple[ImageRef, Future[Prepared]] | BaseException | None] = Queue(ahead)
+        self._stopped = Event()
+        self._ended = False
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Feed until the source ends; its end or its error is the last thing in the queue."""
+        try:
+            for ref in self._refs:
+                if self._stopped.is_set() or not self._put((ref, self._submit(ref))):
+                    return
+            self._put(None)
+        except BaseException as error:  # noqa: BLE001  raised again where the batches are consumed
+            self._put(error)
+
+    def take_batch(
+        self, should_stop: Callable[[], bool]
+    ) -> list[tuple[ImageRef, Future[Prepared]]]:
+        """Return the next batch: a full one, or what is left at the end, or nothing."""
+        batch: list[tuple[ImageRef, Future[Prepared]]] = []
+        while len(batch) < self._stages.batch_size and not self._ended:
+            try:
+                item = self._queue.get(timeout=_POLL_SECONDS)
+            except Empty:
+                if should_stop() or (batch and self._stages.eager):
+                    break
+                continue
+            if isinstance(item, tuple):
+                batch.append(item)
+            else:
+                self._ended, self._error = True, item
+        if not batch and self._error is not None:
+            raise self._error
+        return batch
+
+    def is_drained(self) -> bool:
+        """Return whether the source has ended and all that came of it was taken."""
+        if not self._ended:
+            try:
+                # A source at its end says so at once.
+                self._ended = self._queue.get(timeout=_POLL_SECONDS) is None
+            except Empty:
+                return False
+        return self._ended
+
+    def stop(self) -> None:
+        """Make the thread end; one that is blocked in its source is left behind."""
+        self._stopped.set()
+        self.join(timeout=5 * _POLL_SECONDS)
+
+    def _put(self, item: tuple[ImageRef, Future[Prepared]] | BaseException | None) -> bool:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(item, timeout=_POLL_SECONDS)
+            except Full:
+                continue
+            return True
+        return False
