@@ -1,6 +1,104 @@
-"""Text as people, terminals and files can take it."""
+"""Text as people, shells and spreadsheets write it, and as terminals and files can take it."""
 
 from __future__ import annotations
+
+import codecs
+import re
+import sys
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+from clipcls.errors import UsageError
+
+# Controls, lone surrogates, line and paragraph separators: they break headers or cannot be encoded.
+_UNWRITABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_WINDOWS = "cp1252"
+# What Windows-1252 has in place of Latin-1's controls; five of its bytes stand for nothing.
+_WINDOWS_CHARACTERS = {
+    code: bytes([code]).decode(_WINDOWS, "ignore") or chr(code) for code in range(0x80, 0xA0)
+}
+_has_control = re.compile(r"[\x00-\x08\x0e-\x1f]").search
+
+
+def read_text(data: bytes) -> str:
+    """Decode the bytes of a text file.
+
+    UTF-8 with or without a byte order mark, UTF-16 with one (and without, when the NUL beside every
+    Latin letter or line end gives it away), else Windows-1252. Every input has an answer: the five
+    bytes that Windows-1252 leaves open become the control characters of the same number.
+    """
+    encoding = encoding_of(data)
+    if encoding == _WINDOWS:
+        return data.decode("latin-1").translate(_WINDOWS_CHARACTERS)
+    return data.decode(encoding, "replace")
+
+
+def encoding_of(data: bytes) -> str:
+    """Return the name of the codec with which `read_text` decodes the bytes."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    halves = {"utf-16-be": data[::2], "utf-16-le": data[1::2]}
+    wide, half = max(halves.items(), key=lambda item: item[1].count(0))
+    codec = wide if 0 in half else "utf-8-sig"
+    try:
+        text = data.decode(codec)
+        # Names separated by NULs can look like UTF-16 too, but not with line ends or as often.
+        if codec != wide or not (
+            _has_control(text) or ("\n" not in text and half.count(0) * 2 <= len(half))
+        ):
+            return codec
+        data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return _WINDOWS
+    return "utf-8-sig"
+
+
+def read_file(path: Path, error: type[UsageError], notes: list[str] | None = None) -> str:
+    """Return a text file's content with newlines as its line ends.
+
+    It is opened once and read from end to end, so that pipes will do.
+
+    Args:
+        path: The file; `-` is standard input.
+        error: What to raise, so that each room fails with its own error.
+        notes: Is given a line when the encoding had to be guessed.
+
+    Raises:
+        UsageError: As `error`, when the file cannot be read or holds no text.
+    """
+    name = file_name(path)
+    try:
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as exc:
+        raise error(f"{name}: cannot be read: {exc.strerror or exc}") from exc
+    text = read_text(data)
+    if "\0" in text:
+        raise error(f"{name}: is not a text file: give one in UTF-8")
+    if notes is not None and encoding_of(data) == _WINDOWS:
+        notes.append(
+            f"{name}: read as Windows-1252, as it is not UTF-8; save it as UTF-8 if letters with"
+            " accents come out wrong"
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def file_name(path: Path) -> str:
+    """Return what messages call a file that `read_file` takes."""
+    return "standard input" if str(path) == "-" else str(path)
+
+
+def content_lines(text: str, name: str) -> Iterator[tuple[str, str]]:
+    """Yield (`name:line`, line) without blank lines, `#` comments and the blanks around a line."""
+    for number, line in enumerate(text.split("\n"), 1):
+        stripped = line.strip()
+        if stripped and not stripped.startswith("#"):
+            yield f"{name}:{number}", stripped
+
+
+def is_writable(text: str) -> bool:
+    """Whether every character can stand in a table's header and on one line of UTF-8."""
+    return all(unicodedata.category(char) not in _UNWRITABLE for char in text)
 
 
 def printable_path(path: str) -> str:
