@@ -1,4 +1,4 @@
-r"""Labels: inline text, .txt, .csv and .json files, Python values -> ordered, unique `Label`s.
+r"""Labels: inline text, files and Python values -> ordered, unique `Label`s.
 
 The grammar of one label, in `--labels`, `--label` and the lines of a .txt file:
 
@@ -6,9 +6,11 @@ The grammar of one label, in `--labels`, `--label` and the lines of a .txt file:
 label                       the wording is the name with - and _ as spaces
 label=wording               the label's own text for the template's slot
 label=wording|wording       several of them
-"..."  \,  \"  \=  \|  \\   literal characters; a quoted part may stand anywhere
+"..."                       a name or wording that begins with a quote is literal to the next quote
+\,  \"  \=  \|  \\          literal characters
 ```
 
+As in CSV, a quote inside a word is a character (`27" monitor`), and `""` in a quoted text is one.
 Only `--labels` separates labels with commas. CSV cells, JSON strings and Python strings inside a
 list or mapping are taken as they are: those forms have a quoting of their own.
 """
@@ -19,22 +21,30 @@ import csv
 import io
 import json
 import os
+import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from clipcls.errors import LabelError, UsageError
+from clipcls.errors import LabelError
+from clipcls.text import content_lines, file_name, is_writable, read_file
 
-RESERVED = ("path", "prediction", "probability", "error")
+RESERVED = ("path", "prediction", "probability", "note", "error")
 """The fixed columns of every output; no label may have their names."""
 
 RAW_PREFIXES = ("logit:", "similarity:")
 """What the raw columns of a label begin with."""
 
 _ESCAPABLE = frozenset(',"\\=|')
-# Controls, lone surrogates, line and paragraph separators: they break headers or cannot be encoded.
-_UNWRITABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_is_label_column = re.compile(
+    r"labels?|names?|class(es)?|categor(y|ies)|(label|class|category)[ _-]?names?", re.IGNORECASE
+).fullmatch
+_is_wording_column = re.compile(r"(prompt|text|wording|description)s?", re.IGNORECASE).fullmatch
+
+_looks_like_input = re.compile(r"[@-]|.*([/\\*?\[]|\.\w{2,5}$)|$", re.DOTALL).match
 
 _Token = tuple[str, bool]  # a character, and whether it was quoted or escaped
 
@@ -69,11 +79,6 @@ def default_wording(name: str) -> str:
     return " ".join(name.replace("-", " ").replace("_", " ").split()) or name
 
 
-def is_writable(text: str) -> bool:
-    """Whether every character can stand in a table's header and on one line of UTF-8."""
-    return all(unicodedata.category(char) not in _UNWRITABLE for char in text)
-
-
 # --- the grammar of inline text -------------------------------------------------------------------
 
 
@@ -91,34 +96,40 @@ def parse_labels(text: str, where: str = "--labels") -> tuple[Label, ...]:
 
 
 def _inline_entries(text: str, where: str) -> list[_Entry]:
-    fields = _split(_scan(text, where), ",")
+    fields = _split(_scan(text, where, ",=|"), ",")
     return [_entry(field, f"{where}, label {i}") for i, field in enumerate(fields, 1)]
 
 
 def _single_entry(text: str, where: str) -> _Entry:
-    return _entry(_scan(text, where), where)
+    return _entry(_scan(text, where, "=|"), where)
 
 
-def _scan(text: str, where: str) -> list[_Token]:
-    """Resolve quotes and backslashes; a doubled quote inside quotes is one, as in CSV."""
+def _scan(text: str, where: str, separators: str) -> list[_Token]:
+    """Resolve quotes and backslashes; a quote counts where a field begins, as in CSV."""
     tokens: list[_Token] = []
-    quoted = False
+    begins, quoted, closed = True, False, False
     i = 0
     while i < len(text):
         char, following = text[i], text[i + 1 : i + 2]
-        escape = char == "\\" and following in _ESCAPABLE
-        if escape or (quoted and char == following == '"'):
-            tokens.append((following, True))
-            i += 2
-            continue
-        if char == '"':
-            quoted = not quoted
+        pair = (char == "\\" and following in _ESCAPABLE) or (quoted and char == following == '"')
+        if char == '"' and not pair and (quoted or begins):
+            begins, quoted, closed = False, not quoted, quoted
         else:
-            tokens.append((char, quoted))
-        i += 1
+            tokens.append((following if pair else char, pair or quoted))
+            if char in separators and not (pair or quoted):
+                begins, closed = True, False
+            elif pair or not char.isspace():
+                begins = False
+                if closed:
+                    raise LabelError(
+                        f'{where}: text follows a closing quote: write \\" for a quote that is part'
+                        " of the label"
+                    )
+        i += 1 + pair
     if quoted:
         raise LabelError(
-            f'{where}: a quote is opened and never closed: close it, or write \\" for "'
+            f'{where}: a quote is opened and never closed: close it, or write \\" for a quote that'
+            " is part of the label"
         )
     return tokens
 
@@ -156,147 +167,139 @@ def _entry(tokens: Sequence[_Token], where: str) -> _Entry:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def read_labels(path: Path) -> tuple[Label, ...]:
+def read_labels(path: Path, notes: list[str] | None = None) -> tuple[Label, ...]:
     """Read a label file; its extension says what it is.
 
     .txt: one label per line in the inline grammar, commas literal; blank lines and lines that begin
-    with `#` do not count. .csv: the header `label,prompt`, `prompt` optional or empty, rows of one
-    label add wordings; or a single column without a header. .json: `{"label": ["wording", ...]}`,
-    `{"label": "wording"}`, `{"label": null}` or a list of names.
+    with `#` do not count. .csv, .tsv: a header such as `label,prompt`, the wordings optional or
+    empty, rows of one label add wordings; or a single column without a header. .json:
+    `{"label": ["wording", ...]}`, `{"label": "wording"}`, `{"label": null}` or a list of names.
+    Standard input and files without an extension, such as pipes, are any of these.
+
+    Args:
+        path: The file; `-` is standard input.
+        notes: Is given what was taken for a header, and whether the encoding was guessed.
 
     Raises:
         LabelError: The file cannot be read, or what it says cannot be used; names file and line.
     """
-    return _checked(_file_entries(path))
+    return _checked(_file_entries(path, notes))
 
 
-def _file_entries(path: Path) -> list[_Entry]:
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None and path.is_dir():
-        raise LabelError(f"{path}: is a folder, a label file is needed (--labels-file)")
-    if reader is None:
+def _file_entries(path: Path, notes: list[str] | None) -> list[_Entry]:
+    suffix = path.suffix.lower()
+    if suffix and suffix not in _READERS and path.is_file():
         raise LabelError(
             f"{path}: a label file ends in {', '.join(_READERS)}: rename it, or give the labels"
             " with --labels"
         )
-    entries = list(reader(path))
+    notes = [] if notes is None else notes
+    text, name = read_file(path, LabelError, notes), file_name(path)
+    reader = _READERS.get(suffix)
+    if reader is None:
+        ends = text.strip()[:1] + text.strip()[-1:]
+        table = _read_csv if _layout(text, ",")[1] else _read_txt
+        reader = _read_json if ends in ("[]", "{}") else table
+    entries = list(reader(text, name, notes))
     if not entries:
-        raise LabelError(f"{path}: the file holds no labels")
+        raise LabelError(f"{name}: the file holds no labels")
     return entries
 
 
-def read_text(path: Path, error: type[UsageError] = LabelError) -> str:
-    """Return a UTF-8 file's text with `\\n` line ends and without a byte order mark.
-
-    Args:
-        path: The file.
-        error: What to raise, so that each room fails with its own error.
-
-    Raises:
-        UsageError: As `error`, when the file cannot be read or is not UTF-8.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as exc:
-        raise error(f"{path}: cannot be read: {exc.strerror or exc}") from exc
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        line = data.count(b"\n", 0, exc.start) + 1
-        raise error(f"{path}:{line}: the text is not UTF-8: save the file as UTF-8") from exc
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def read_lines(path: Path, error: type[UsageError] = LabelError) -> Iterator[tuple[str, str]]:
-    """Yield (`file:line`, line) of a UTF-8 file without blank lines and `#` comments.
-
-    Lines come without the blanks around them. Arguments and errors are those of `read_text`.
-    """
-    for number, line in enumerate(read_text(path, error).split("\n"), 1):
-        stripped = line.strip()
-        if stripped and not stripped.startswith("#"):
-            yield f"{path}:{number}", stripped
-
-
-def _read_txt(path: Path) -> Iterator[_Entry]:
-    for where, line in read_lines(path):
+def _read_txt(text: str, name: str, notes: list[str]) -> Iterator[_Entry]:
+    for where, line in content_lines(text, name):
         yield _single_entry(line, where)
 
 
-def _read_csv(path: Path) -> Iterator[_Entry]:
-    rows = _csv_rows(path)
-    if not rows:
-        return
-    where, first = rows[0]
-    columns = [cell.lower() for cell in first]
-    if "label" in columns:
-        _check_header(columns, where)
-        rows = rows[1:]
-    else:
-        _check_headerless(first, where)
+def _read_csv(text: str, name: str, notes: list[str], separator: str = ",") -> Iterator[_Entry]:
+    """Read a table of labels and wordings or, without a header, of labels alone."""
+    excel = re.match(r"sep=([,;\t|])\n", text, re.IGNORECASE)
+    if excel:
+        # The line end stays, so that the lines keep their numbers.
+        separator, text = excel[1], text[excel.end() - 1 :]
+    separator, headed = _layout(text, separator)
+    rows = _csv_rows(text, name, separator)
+    where, columns = rows[0] if rows else (name, [])
+    if not headed:
+        if len(columns) > 1:
+            raise LabelError(
+                f"{where}: {len(columns)} columns and no header: begin the file with the line"
+                f" label{separator}prompt"
+            )
         columns = ["label"]
-    yield from _merge_rows(_csv_cells(rows, columns))
+    kinds = ["label" if _is_label_column(name) else "prompt" for name in columns]
+    known = all(_is_label_column(name) or _is_wording_column(name) for name in columns)
+    if not known or len(set(kinds)) < len(kinds):
+        raise LabelError(
+            f"{where}: the columns are {', '.join(columns)}; allowed are label (or class, name,"
+            " category) and prompt (or text, wording, description), once each"
+        )
+    if headed:
+        between = f", separated by {_SEPARATORS[separator]}" if len(columns) > 1 else ""
+        notes.append(f"{where}: taken for the header, not a label: {', '.join(columns)}{between}")
+    yield from _merge_rows(rows[headed:], kinds, _SEPARATORS[separator])
 
 
-def _csv_rows(path: Path) -> list[tuple[str, list[str]]]:
+def _layout(text: str, separator: str) -> tuple[str, bool]:
+    """Return what separates the cells of a table, by default `separator`, and if it has a header.
+
+    A header names a column of labels; what it is split by is what splits the file.
+    """
+    lines = [line for line in text.split("\n") if line.strip()]
+    widths = {}
+    for candidate in (separator, *_SEPARATORS):
+        # The csv module has a limit for cells, which a first line that is no header may exceed.
+        first = [line[:1000] for line in lines[:1]]
+        for cells in csv.reader(first, delimiter=candidate, skipinitialspace=True):
+            if any(_is_label_column(cell.strip()) for cell in cells):
+                widths[candidate] = len(cells)
+    if widths:
+        return max(widths, key=widths.__getitem__), True
+    # Spreadsheets write semicolons where the comma is the decimal sign.
+    regular = [other for other in ";\t" if all(other in line for line in lines)]
+    return (regular[0] if regular and separator == "," else separator), False
+
+
+def _csv_rows(text: str, name: str, separator: str) -> list[tuple[str, list[str]]]:
     """Return (`file:line`, stripped cells) of each row that is not blank."""
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    stream = io.StringIO(text, newline="")
+    reader = csv.reader(stream, delimiter=separator, skipinitialspace=True, strict=True)
     rows = []
     line = 1
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]
-            if any(cells):
-                rows.append((f"{path}:{line}", cells))
+            # Spreadsheets fill short rows up with empty cells.
+            while cells and not cells[-1]:
+                cells.pop()
+            if cells:
+                rows.append((f"{name}:{line}", cells))
             line = reader.line_num + 1
     except csv.Error as exc:
-        raise LabelError(f"{path}:{line}: not valid CSV: {exc}") from exc
+        raise LabelError(
+            f'{name}:{line}: not valid CSV: {exc} (a quote inside quotes is written "")'
+        ) from exc
     return rows
 
 
-def _check_header(columns: Sequence[str], where: str) -> None:
-    unknown = [name for name in columns if name not in ("label", "prompt")]
-    if unknown or len(set(columns)) < len(columns):
-        raise LabelError(
-            f"{where}: the columns are {', '.join(columns)}; allowed are label and prompt,"
-            " once each"
-        )
-
-
-def _check_headerless(first: Sequence[str], where: str) -> None:
-    separators = [sep for sep in ";\t|" if first[0].lower().startswith(f"label{sep}")]
-    if separators:
-        raise LabelError(f"{where}: the separator is {separators[0]!r}; allowed is the comma")
-    if len(first) > 1:
-        raise LabelError(
-            f"{where}: {len(first)} columns and no header: begin the file with the line"
-            " label,prompt"
-        )
-
-
-def _csv_cells(
-    rows: Iterable[tuple[str, list[str]]], columns: Sequence[str]
-) -> Iterator[tuple[str, str, str]]:
-    """Yield (where, label, prompt) per row."""
-    for where, cells in rows:
-        if len(cells) > len(columns):
-            raise LabelError(
-                f"{where}: {len(cells)} cells for {len(columns)} columns: put quotes around a text"
-                " with commas"
-            )
-        row = dict(zip(columns, cells, strict=False))
-        yield where, row.get("label", ""), row.get("prompt", "")
-
-
-def _merge_rows(rows: Iterable[tuple[str, str, str]]) -> Iterator[_Entry]:
+def _merge_rows(
+    rows: Iterable[tuple[str, list[str]]], kinds: Sequence[str], separators: str
+) -> Iterator[_Entry]:
     """Join the rows of one label; the same wording twice is a mistake in the file."""
     names: dict[str, str] = {}
     wordings: dict[str, dict[str, str]] = {}  # label -> wording -> where
-    for where, name, prompt in rows:
+    for where, cells in rows:
+        if len(cells) > len(kinds):
+            raise LabelError(
+                f"{where}: {len(cells)} cells for {len(kinds)} columns: put quotes around a text"
+                f" with {separators}"
+            )
+        row = dict(zip(kinds, cells, strict=False))
+        name = row.get("label", "")
         key = _key(name)
         names.setdefault(key, name)
         earlier = wordings.setdefault(key, {})
-        wording = prompt or default_wording(name)
+        wording = row.get("prompt") or default_wording(name)
         if wording in earlier and name:
             raise LabelError(
                 f"{where}: the label {name!r} repeats {earlier[wording]}: remove one of the lines"
@@ -307,26 +310,33 @@ def _merge_rows(rows: Iterable[tuple[str, str, str]]) -> Iterator[_Entry]:
         yield _Entry(names[key], tuple(texts), next(iter(texts.values())))
 
 
-def _read_json(path: Path) -> Iterator[_Entry]:
+def _read_json(text: str, name: str, notes: list[str]) -> Iterator[_Entry]:
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         # json keeps the last of two equal keys and says nothing.
         seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise LabelError(f"{path}: the label {name!r} is there twice: remove one of them")
-            seen.add(name)
+        for key, _ in pairs:
+            if key in seen:
+                raise LabelError(f"{name}: the label {key!r} is there twice: remove one of them")
+            seen.add(key)
         return dict(pairs)
 
     try:
-        value = json.loads(read_text(path), object_pairs_hook=unique)
+        value = json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as exc:
-        raise LabelError(f"{path}:{exc.lineno}: not valid JSON: {exc.msg}") from exc
+        raise LabelError(f"{name}:{exc.lineno}: not valid JSON: {exc.msg}") from exc
     except RecursionError as exc:
-        raise LabelError(f"{path}: not a label file: nested too deeply") from exc
-    yield from _value_entries(value, str(path))
+        raise LabelError(f"{name}: not a label file: nested too deeply") from exc
+    except ValueError as exc:
+        raise LabelError(f"{name}: not a label file: it holds a number that is too long") from exc
+    yield from _value_entries(value, name)
 
 
-_READERS = {".txt": _read_txt, ".csv": _read_csv, ".json": _read_json}
+_READERS: dict[str, Callable[[str, str, list[str]], Iterator[_Entry]]] = {
+    ".txt": _read_txt,
+    ".csv": _read_csv,
+    ".tsv": partial(_read_csv, separator="\t"),
+    ".json": _read_json,
+}
 
 
 # --- Python and JSON values -----------------------------------------------------------------------
@@ -387,7 +397,11 @@ def _named_entry(name: object, wordings: object, where: str) -> _Entry:
 
 
 def collect_labels(
-    *, inline: Sequence[str] = (), single: Sequence[str] = (), file: Path | None = None
+    *,
+    inline: Sequence[str] = (),
+    single: Sequence[str] = (),
+    file: Path | None = None,
+    notes: list[str] | None = None,
 ) -> tuple[Label, ...]:
     """Join the labels of all flags, in this order: `--labels`, `--label`, `--labels-file`.
 
@@ -395,30 +409,47 @@ def collect_labels(
         inline: Values of `--labels`: several labels each.
         single: Values of `--label`: one label each, commas literal.
         file: Value of `--labels-file`.
+        notes: As in `read_labels`.
 
     Raises:
         LabelError: As in `parse_labels` and `read_labels`, or nothing was given.
     """
     entries: list[_Entry] = []
     for i, text in enumerate(inline, 1):
-        _check_not_a_file(text)
+        # `--labels names.txt` would be one label of that name. os.path, because Path.is_file fails
+        # for a text too long to be a name.
+        if text.lower().endswith(tuple(_READERS)) and os.path.isfile(text):
+            raise LabelError(
+                f"--labels: {text!r} is a file: read it with --labels-file, or use --label for a"
+                " label of that name"
+            )
         entries += _inline_entries(text, "--labels" if len(inline) == 1 else f"--labels ({i})")
     for i, text in enumerate(single, 1):
         entries.append(_single_entry(text, "--label" if len(single) == 1 else f"--label ({i})"))
     if file is not None:
-        entries += _file_entries(file)
+        entries += _file_entries(file, notes)
     if not entries:
         raise LabelError("no labels: give --labels a,b,c or --label NAME or --labels-file FILE")
     return _checked(entries)
 
 
-def _check_not_a_file(text: str) -> None:
-    """Catch `--labels names.txt`, which would otherwise be one label of that name."""
-    # os.path, because Path.is_file fails for a text too long to be a name.
-    if text.lower().endswith(tuple(_READERS)) and os.path.isfile(text):
+def check_not_split(inputs: Sequence[str], inline: Sequence[str]) -> None:
+    """Catch `--labels cat dog`, which the shell hands on as the label `cat` and the input `dog`.
+
+    Args:
+        inputs: What is to be classified, as the user wrote it.
+        inline: Values of `--labels`; they need not be valid, as in `--labels cat, dog`.
+
+    Raises:
+        LabelError: Inputs that are not there look like the rest of a list of labels.
+    """
+    words = [text for text in inputs if not (_looks_like_input(text) or os.path.lexists(text))]
+    # Without another input, and after a list that is whole, it is rather a folder misspelt.
+    if words and inline and (len(words) < len(inputs) or "," not in inline[-1].strip(" ,")):
+        parts = [part.strip(" ,") for part in (inline[-1], *words)]
         raise LabelError(
-            f"--labels: {text!r} is a file: read it with --labels-file, or use --label for a label"
-            " of that name"
+            f"no such file or folder: {words[0]}; if it is a label: labels are joined by commas,"
+            f' without blanks or in quotes: --labels "{",".join(filter(None, parts))}"'
         )
 
 
@@ -435,7 +466,13 @@ def _checked(entries: Sequence[_Entry]) -> tuple[Label, ...]:
                 " remove one of them"
             )
     for entry in entries:
-        _check_raw_columns(entry, seen)
+        for prefix in RAW_PREFIXES:
+            raw = entry.name.removeprefix(prefix)
+            if raw != entry.name and _key(raw) in seen:
+                raise LabelError(
+                    f"{entry.where}: {entry.name!r} is the raw column of the label {raw!r}: call"
+                    " the label otherwise"
+                )
     return tuple(Label(entry.name, entry.wordings) for entry in entries)
 
 
@@ -464,12 +501,3 @@ def _check_entry(entry: _Entry) -> None:
             f" {', '.join(name for name in RESERVED if name != entry.name)}): call the label"
             f" otherwise and keep its text, such as {entry.name}-class={entry.wordings[0]}"
         )
-
-
-def _check_raw_columns(entry: _Entry, names: Mapping[str, _Entry]) -> None:
-    for prefix in RAW_PREFIXES:
-        if entry.name.startswith(prefix) and _key(entry.name[len(prefix) :]) in names:
-            raise LabelError(
-                f"{entry.where}: {entry.name!r} is the raw column of the label"
-                f" {entry.name[len(prefix) :]!r}: call the label otherwise"
-            )

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipcls.errors import LabelError, TemplateError
-from clipcls.labels import Label, is_writable, read_lines, read_text
+from clipcls.labels import Label
+from clipcls.text import content_lines, file_name, is_writable, read_file
 
 SLOT = "<>"
 """Where the label's text goes."""
@@ -100,35 +101,28 @@ def parse_template(text: str, where: str = "--template") -> str:
     return template
 
 
-def load_templates(name: str) -> tuple[str, ...]:
+def load_templates(name: str, notes: list[str] | None = None) -> tuple[str, ...]:
     """Return the templates of a named set or of a .txt file.
 
     A set's name wins over a file of that name in the current folder: `./photo` is the file.
 
     Args:
-        name: A name of `list_sets`, or a file with one template per line; blank lines and lines
-            that begin with `#` do not count.
+        name: A name of `set_names`, or a file with one template per line; blank lines and lines
+            that begin with `#` do not count. `-` is standard input.
+        notes: Is given a line when the file's encoding had to be guessed.
 
     Raises:
         TemplateError: There is no such set or file, it cannot be read, or a line has no slot.
     """
-    if name in _OPEN_CLIP_SETS:
-        return _open_clip_templates(name)
-    packaged = _packaged_sets()
-    if name in packaged:
-        return _file_templates(packaged[name])
+    if name in set_names():
+        return find_set(name).templates
     if _has_slot(name):
         raise TemplateError(f"--templates: {name!r} is a template: give it with --template")
     path = Path(name)
     # os.path, because Path.is_file fails for a name too long to exist.
-    if os.path.isfile(name) or path.suffix or path.name != name:
-        return _file_templates(path)
-    near = difflib.get_close_matches(name, set_names(), n=2)
-    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-    raise TemplateError(
-        f"--templates: there is no set {name!r}{hint}; allowed are {', '.join(set_names())}"
-        " or the path of a .txt file"
-    )
+    if name == "-" or os.path.isfile(name) or path.suffix or path.name != name:
+        return _file_templates(path, notes)
+    return find_set(name).templates
 
 
 def make_templates(templates: str | Path | Sequence[str] | None) -> tuple[str, ...]:
@@ -152,12 +146,15 @@ def make_templates(templates: str | Path | Sequence[str] | None) -> tuple[str, .
     return _numbered(templates, "templates, template")
 
 
-def collect_templates(*, single: Sequence[str] = (), named: str | None = None) -> tuple[str, ...]:
+def collect_templates(
+    *, single: Sequence[str] = (), named: str | None = None, notes: list[str] | None = None
+) -> tuple[str, ...]:
     """Join the templates of both flags: those of `--template` first, then the set's.
 
     Args:
         single: Values of `--template`.
         named: Value of `--templates`: a set or a file.
+        notes: As in `load_templates`.
 
     Returns:
         Templates in order; the default set's when nothing was given.
@@ -166,9 +163,9 @@ def collect_templates(*, single: Sequence[str] = (), named: str | None = None) -
         TemplateError: As in `parse_template` and `load_templates`.
     """
     if not single:
-        return load_templates(named or DEFAULT_SET)
+        return load_templates(named or DEFAULT_SET, notes)
     own = tuple(parse_template(text) for text in single)
-    return own + load_templates(named) if named else own
+    return own + load_templates(named, notes) if named else own
 
 
 def _has_slot(text: str) -> bool:
@@ -179,11 +176,12 @@ def _numbered(texts: Iterable[str], what: str) -> tuple[str, ...]:
     return tuple(parse_template(text, f"{what} {i}") for i, text in enumerate(texts, 1))
 
 
-def _file_templates(path: Path) -> tuple[str, ...]:
-    lines = read_lines(path, TemplateError)
+def _file_templates(path: Path, notes: list[str] | None = None) -> tuple[str, ...]:
+    name = file_name(path)
+    lines = content_lines(read_file(path, TemplateError, notes), name)
     templates = tuple(parse_template(line, where) for where, line in lines)
     if not templates:
-        raise TemplateError(f"{path}: the file holds no templates: write one per line with {SLOT}")
+        raise TemplateError(f"{name}: the file holds no templates: write one per line with {SLOT}")
     return templates
 
 
@@ -198,33 +196,38 @@ def set_names() -> tuple[str, ...]:
 
 def list_sets() -> tuple[TemplateSet, ...]:
     """Return all named sets, the default first; torch is not imported."""
-    return tuple(
-        TemplateSet(name, _description(name), load_templates(name)) for name in set_names()
-    )
+    return tuple(find_set(name) for name in set_names())
 
 
-def _description(name: str) -> str:
+def find_set(name: str) -> TemplateSet:
+    """Return the set of that name; torch is not imported.
+
+    Raises:
+        TemplateError: There is none; says which there are and which is meant, perhaps.
+    """
     if name in _OPEN_CLIP_SETS:
-        return f"{_OPEN_CLIP_SETS[name][1]}, from open_clip"
-    first, _, _ = read_text(_packaged_sets()[name], TemplateError).partition("\n")
-    return first.lstrip("# ")
+        constant, description = _OPEN_CLIP_SETS[name]
+        functions: Sequence[Callable[[str], str]] = getattr(_open_clip_metadata(), constant)
+        templates = _numbered((function(SLOT) for function in functions), f"{name}, template")
+        return TemplateSet(name, f"{description}, from open_clip", templates)
+    file = _packaged_sets().get(name)
+    if file is None:
+        near = difflib.get_close_matches(name.lower(), set_names(), n=2)
+        hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+        raise TemplateError(
+            f"there is no set {name!r}{hint}; the template sets are {', '.join(set_names())};"
+            " --templates also takes the path of a .txt file"
+        )
+    first, _, _ = read_file(file, TemplateError).partition("\n")
+    return TemplateSet(name, first.lstrip("# "), _file_templates(file))
 
 
 def _packaged_sets() -> dict[str, Path]:
-    return {path.stem: path for path in _sets_folder().glob("*.txt")}
-
-
-def _sets_folder() -> Path:
-    """The sets are data beside `src/` in the source tree and part of the package in a wheel."""
+    # The sets are data beside `src/` in the source tree and part of the package in a wheel.
     here = Path(__file__).parent
     installed = here / "prompts"
-    return installed if installed.is_dir() else here.parents[1] / "prompts"
-
-
-def _open_clip_templates(name: str) -> tuple[str, ...]:
-    constant, _ = _OPEN_CLIP_SETS[name]
-    functions: Sequence[Callable[[str], str]] = getattr(_open_clip_metadata(), constant)
-    return _numbered((function(SLOT) for function in functions), f"{name}, template")
+    folder = installed if installed.is_dir() else here.parents[1] / "prompts"
+    return {path.stem: path for path in folder.glob("*.txt")}
 
 
 def _open_clip_metadata() -> object:
@@ -276,24 +279,20 @@ def build_prompts(labels: Sequence[Label], templates: Sequence[str]) -> PromptSe
         tuple(dict.fromkeys(_fill(text, wording) for text in parsed for wording in label.wordings))
         for label in labels
     )
-    names = tuple(label.name for label in labels)
-    _check_distinct(names, prompts)
-    return PromptSet(names, prompts)
+    owners: dict[frozenset[str], str] = {}
+    for label, texts in zip(labels, prompts, strict=True):
+        # A set, because the mean over a label's prompts does not know their order.
+        owner = owners.setdefault(frozenset(texts), label.name)
+        if owner != label.name:
+            raise LabelError(
+                f"the labels {owner!r} and {label.name!r} have the same prompts ({texts[0]!r}), so"
+                f" no model can tell them apart: give one its own text ({label.name}=...) or remove"
+                " it"
+            )
+    return PromptSet(tuple(label.name for label in labels), prompts)
 
 
 def _fill(template: str, wording: str) -> str:
     if _STARTS_WITH_ARTICLE.match(wording):
         return _ARTICLE_AND_SLOT.sub(lambda _: wording, template)
     return template.replace(SLOT, wording)
-
-
-def _check_distinct(names: Sequence[str], prompts: Sequence[tuple[str, ...]]) -> None:
-    owners: dict[frozenset[str], str] = {}
-    for name, texts in zip(names, prompts, strict=True):
-        # A set, because the mean over a label's prompts does not know their order.
-        owner = owners.setdefault(frozenset(texts), name)
-        if owner != name:
-            raise LabelError(
-                f"the labels {owner!r} and {name!r} have the same prompts ({texts[0]!r}), so no"
-                f" model can tell them apart: give one its own text ({name}=...) or remove it"
-            )

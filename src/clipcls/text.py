@@ -40,18 +40,16 @@ def encoding_of(data: bytes) -> str:
         return "utf-16"
     halves = {"utf-16-be": data[::2], "utf-16-le": data[1::2]}
     wide, half = max(halves.items(), key=lambda item: item[1].count(0))
-    codec = wide if 0 in half else "utf-8-sig"
-    try:
-        text = data.decode(codec)
-        # Names separated by NULs can look like UTF-16 too, but not with line ends or as often.
-        if codec != wide or not (
-            _has_control(text) or ("\n" not in text and half.count(0) * 2 <= len(half))
-        ):
+    for codec in ([wide] if 0 in half else []) + ["utf-8-sig"]:
+        try:
+            text = data.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        # Names separated by NULs can look like UTF-16 too, but not with line ends, or as densely.
+        dense = "\n" in text or half.count(0) * 2 > len(half)
+        if codec != wide or (dense and not _has_control(text)):
             return codec
-        data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return _WINDOWS
-    return "utf-8-sig"
+    return _WINDOWS
 
 
 def read_file(path: Path, error: type[UsageError], notes: list[str] | None = None) -> str:
@@ -68,6 +66,8 @@ def read_file(path: Path, error: type[UsageError], notes: list[str] | None = Non
         UsageError: As `error`, when the file cannot be read or holds no text.
     """
     name = file_name(path)
+    if str(path) == "-" and sys.stdin is None:
+        raise error(f"{name}: is closed: name a file")
     try:
         data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as exc:
