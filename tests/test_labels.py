@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import sys
+import threading
 import unicodedata
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from clipcls.errors import LabelError
 from clipcls.labels import (
     RESERVED,
     Label,
+    check_not_split,
     collect_labels,
     default_wording,
     make_labels,
@@ -62,7 +66,18 @@ def file(tmp_path: Path, name: str, text: str | bytes) -> Path:
         (" cat , dog ", [("cat", ["cat"]), ("dog", ["dog"])]),
         (r"salt\, pepper,oil", [("salt, pepper", ["salt, pepper"]), ("oil", ["oil"])]),
         ('"salt, pepper",oil', [("salt, pepper", ["salt, pepper"]), ("oil", ["oil"])]),
-        ('a" , "b', [("a , b", ["a , b"])]),
+        (
+            '27" monitor,15" laptop,phone',
+            [(n, [n]) for n in ('27" monitor', '15" laptop', "phone")],
+        ),
+        ('a" , b"', [('a"', ['a"']), ('b"', ['b"'])]),
+        (
+            '6" x 4", the "big" one',
+            [('6" x 4"', ['6" x 4"']), ('the "big" one', ['the "big" one'])],
+        ),
+        ('5"=a 5" nail|a "short" nail', [('5"', ['a 5" nail', 'a "short" nail'])]),
+        ('"a,b" = "c|d" | "e=f",g', [("a,b", ["c|d", "e=f"]), ("g", ["g"])]),
+        (r"say \"hi\",\"quoted\"", [('say "hi"', ['say "hi"']), ('"quoted"', ['"quoted"'])]),
         ('" a "', [(" a ", ["a"])]),
         ('"a ""b"""', [('a "b"', ['a "b"'])]),
         (r"5\" nail", [('5" nail', ['5" nail'])]),
@@ -93,6 +108,25 @@ def test_every_wording_can_be_written_inline(name: str, wordings: list[str]) -> 
     assert parse_labels(text) == (Label(name, tuple(wordings)),)
 
 
+PLAIN = NAMES.map(str.strip).filter(lambda name: name[0] != '"' and not set(name) & set("\\\\,=|"))
+
+
+@given(st.lists(PLAIN, min_size=1, max_size=5, unique_by=lambda n: unicodedata.normalize("NFC", n)))
+def test_quotes_inside_words_are_characters(texts: list[str]) -> None:
+    assert names(parse_labels(",".join(texts))) == texts
+    assert names(parse_labels(" , ".join(texts))) == texts
+    assert names(collect_labels(single=texts)) == texts
+
+
+@given(UNIQUE_NAMES)
+def test_labels_quoted_as_csv_are_read_as_csv(texts: list[str]) -> None:
+    texts = [text.replace("\\", "/") for text in texts]
+    buffer = io.StringIO()
+    csv.writer(buffer, quoting=csv.QUOTE_ALL, lineterminator="").writerow(texts)
+    if len({unicodedata.normalize("NFC", text) for text in texts}) == len(texts):
+        assert names(parse_labels(buffer.getvalue())) == texts
+
+
 @given(st.text())
 def test_any_text_is_usable_labels_or_an_error_of_one_line(text: str) -> None:
     labels: tuple[Label, ...] = ()
@@ -117,6 +151,9 @@ def test_any_text_is_usable_labels_or_an_error_of_one_line(text: str) -> None:
         ("a\nb=", r"the label 'a\nb' has an empty wording"),
         ("cat=a||b", "--labels, label 1: the label 'cat' has an empty wording"),
         ('cat,"dog', "--labels: a quote is opened and never closed"),
+        ('cat=a cat|"a kitten', "--labels: a quote is opened and never closed"),
+        ('"27" monitor",phone', "--labels: text follows a closing quote: write"),
+        ('cat,"a" b,dog', "--labels: text follows a closing quote: write"),
         ("cat|dog", r"--labels, label 1: 'cat|dog' has several wordings and no name"),
         ("cat,dog,cat", "label 3: the label 'cat' is already there (--labels, label 1)"),
         ("e\u0301clair,\u00e9clair", "label 2: the label '\u00e9clair' is already there"),
@@ -172,10 +209,40 @@ def test_txt_mistakes_name_file_and_lines(tmp_path: Path) -> None:
     assert str(caught.value).startswith(f"{path}:5: the label 'cat' is already there ({path}:2)")
 
 
-def test_text_that_is_not_utf8(tmp_path: Path) -> None:
-    path = file(tmp_path, "labels.txt", "cat\nécureuil\n".encode("latin-1"))
-    with pytest.raises(LabelError, match=r"labels\.txt:2: the text is not UTF-8: save"):
-        read_labels(path)
+def test_a_quote_in_a_line_is_a_character_and_at_its_beginning_a_quote(tmp_path: Path) -> None:
+    path = file(tmp_path, "labels.txt", '27" monitor\n"a=b"=a "b"\n')
+    assert read_labels(path) == (
+        Label('27" monitor', ('27" monitor',)),
+        Label("a=b", ('a "b"',)),
+    )
+    with pytest.raises(LabelError, match=r"labels\.txt:2: a quote is opened and never closed"):
+        read_labels(file(tmp_path, "labels.txt", 'cat\n"dog\n'))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels.txt", "кот\r\nécureuil=a squirrel\r\n"),
+        ("labels.csv", "label;prompt\r\nкот;\r\nécureuil;a squirrel\r\n"),
+        ("labels.tsv", "label\tprompt\r\nкот\t\r\nécureuil\ta squirrel\r\n"),
+        ("labels.json", '{"кот": null,\n"écureuil": "a squirrel"}'),
+    ],
+)
+def test_unicode_files(tmp_path: Path, encoding: str, name: str, text: str) -> None:
+    assert read_labels(file(tmp_path, name, text.encode(encoding))) == (
+        Label("кот", ("кот",)),
+        Label("écureuil", ("a squirrel",)),
+    )
+
+
+def test_windows_files_are_read_and_said_to_be(tmp_path: Path) -> None:
+    path = file(tmp_path, "labels.txt", "café\n5 €\n".encode("cp1252"))
+    notes: list[str] = []
+    assert names(read_labels(path, notes)) == ["café", "5 €"]
+    assert [note.startswith(f"{path}: read as Windows-1252") for note in notes] == [True]
+    with pytest.raises(LabelError, match=r"labels\.txt:1: 'caf\\x81' holds"):
+        read_labels(file(tmp_path, "labels.txt", b"caf\x81\n"))
 
 
 # --- .csv -----------------------------------------------------------------------------------------
@@ -199,9 +266,61 @@ def test_csv_columns_in_any_order(tmp_path: Path) -> None:
     assert read_labels(path) == (Label("cat", ("a small cat",)),)
 
 
-def test_csv_of_one_column_needs_no_header(tmp_path: Path) -> None:
-    path = file(tmp_path, "labels.csv", 'cat\n"salt, pepper"\n')
-    assert names(read_labels(path)) == ["cat", "salt, pepper"]
+def test_tables_without_a_header_hold_one_column(tmp_path: Path) -> None:
+    notes: list[str] = []
+    path = file(tmp_path, "labels.csv", 'cat\n"salt, pepper"\n27" monitor\na;b\ntext\n')
+    assert names(read_labels(path, notes)) == ["cat", "salt, pepper", '27" monitor', "a;b", "text"]
+    path = file(tmp_path, "labels.tsv", "salt, pepper\nred, green\n")
+    assert names(read_labels(path, notes)) == ["salt, pepper", "red, green"]
+    assert notes == []
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("extension", ["csv", "tsv", "CSV"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("label,prompt", "Labels,Prompts", "class,text", "CLASSES,texts", "class_name,wording"),
+        *("classname,wordings", "Class Name,description", "name,Descriptions", "names,prompt"),
+        *("category,prompt", " Categories , Prompt ", '"label","prompt"', "prompt,class"),
+    ],
+)
+def test_headers(tmp_path: Path, header: str, separator: str, extension: str) -> None:
+    rows = ["cat,a small cat", "dog,"]
+    if header.startswith("prompt"):
+        rows = [",".join(reversed(row.split(","))) for row in rows]
+    text = "\n".join([header, *rows]).replace(",", separator)
+    path = file(tmp_path, f"labels.{extension}", text)
+    notes: list[str] = []
+    assert read_labels(path, notes) == (Label("cat", ("a small cat",)), Label("dog", ("dog",)))
+    (note,) = notes
+    assert note.startswith(f"{path}:1: taken for the header, not a label: ")
+    assert header.split(",")[0].strip(' "') in note
+
+
+@pytest.mark.parametrize("header", ["class", "Classes", "label", "labels ", "name", "categories"])
+@pytest.mark.parametrize("name", ["labels.csv", "labels.tsv", "labels"])
+def test_headers_of_a_single_column(tmp_path: Path, header: str, name: str) -> None:
+    notes: list[str] = []
+    assert names(read_labels(file(tmp_path, name, f"{header}\ncat\ndog\n"), notes)) == [
+        "cat",
+        "dog",
+    ]
+    assert notes == [f"{tmp_path / name}:1: taken for the header, not a label: {header.strip()}"]
+
+
+def test_tables_as_spreadsheets_leave_them(tmp_path: Path) -> None:
+    text = 'sep=;\r\n;;\r\nClass;Prompt;;\r\ncat;"a cat; a tabby, small";;\r\ndog;;;\r\nx;y;z\r\n'
+    path = file(tmp_path, "labels.csv", text)
+    with pytest.raises(LabelError, match=r":6: 3 cells for 2 columns: .* a text with semicolons"):
+        read_labels(path)
+    labels = read_labels(file(tmp_path, "labels.csv", text.replace("x;y;z", "")))
+    assert labels == (Label("cat", ("a cat; a tabby, small",)), Label("dog", ("dog",)))
+
+
+def test_blanks_after_the_comma_do_not_hide_quotes(tmp_path: Path) -> None:
+    path = file(tmp_path, "labels.csv", 'label, prompt\ncat, "a cat, outdoors"\n')
+    assert read_labels(path) == (Label("cat", ("a cat, outdoors",)),)
 
 
 @given(UNIQUE_NAMES)
@@ -222,8 +341,17 @@ def test_csv_cells_are_literal(tmp_path_factory: pytest.TempPathFactory, texts: 
     [
         ("label,prompt\ncat,a cat, outdoors\n", ":2: 3 cells for 2 columns: put quotes"),
         ("cat,a cat\n", ":1: 2 columns and no header"),
-        ("label;prompt\ncat;a cat\n", ":1: the separator is ';'; allowed is the comma"),
-        ("label,wording\ncat,a cat\n", ":1: the columns are label, wording; allowed are label"),
+        (
+            "cat;a cat\ndog;a dog\n",
+            ":1: 2 columns and no header: begin the file with the line label;",
+        ),
+        (
+            "label,colour\ncat,red\n",
+            ":1: the columns are label, colour; allowed are label (or class",
+        ),
+        ("id;class\n1;cat\n", ":1: the columns are id, class; allowed are label"),
+        ("label,class\n1,cat\n", ":1: the columns are label, class; allowed are label"),
+        ("class,text,prompt\n", ":1: the columns are class, text, prompt; allowed are label"),
         ("label,label\n", ":1: the columns are label, label"),
         ("label,prompt\ncat,a cat\ndog,\ncat,a cat\n", ":4: the label 'cat' repeats "),
         ("cat\ndog\ncat\n", ":3: the label 'cat' repeats "),
@@ -267,6 +395,7 @@ def test_json_forms(tmp_path: Path) -> None:
         ("[]", ": the file holds no labels"),
         ('["\\ud800"]', ", label 1: '\\ud800' holds"),
         ("[" * 100_000, ": not a label file: nested too deeply"),
+        (f'{{"cat": {"1" * 5000}}}', ": not a label file: nested too deeply, or a number in it"),
     ],
 )
 def test_json_mistakes_name_the_place(tmp_path: Path, text: str, message: str) -> None:
@@ -277,18 +406,91 @@ def test_json_mistakes_name_the_place(tmp_path: Path, text: str, message: str) -
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "data", "message"),
     [
-        ("labels.yaml", r"a label file ends in \.txt, \.csv, \.json"),
-        ("labels", r"a label file ends in \.txt, \.csv, \.json"),
-        ("missing.txt", "cannot be read: No such file"),
-        ("folder.csv", "cannot be read: Is a directory"),
+        ("labels.yaml", b"- cat", r"a label file ends in \.txt, \.csv, \.tsv, \.json"),
+        (
+            "photo.jpg",
+            b"\xff\xd8\xff\xe0\0\x10JFIF",
+            r"a label file ends in \.txt, \.csv, \.tsv, \.json",
+        ),
+        ("photo", b"\xff\xd8\xff\xe0\0\x10JFIF", "is not a text file"),
+        ("photo.txt", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0", "is not a text file"),
+        ("pixel.csv", b"GIF89a\x01\0\x01\0\0\0\0;", "is not a text file"),
+        ("model.json", b"\x80\x04\x95\0\0\0", "is not a text file"),
+        ("missing.txt", None, "cannot be read: No such file"),
+        ("missing.yaml", None, "cannot be read: No such file"),
+        ("missing", None, "cannot be read: No such file"),
+        ("folder.csv/", None, "cannot be read: Is a directory"),
+        ("folder/", None, "cannot be read: Is a directory"),
+        ("empty.txt", b"", "the file holds no labels"),
+        ("empty.csv", b"\xef\xbb\xbf\r\n", "the file holds no labels"),
+        ("empty", b"", "the file holds no labels"),
+        ("empty.json", b"", "not valid JSON"),
+        ("comments.txt", b"# cat\n\n", "the file holds no labels"),
     ],
 )
-def test_files_that_cannot_be_read(tmp_path: Path, name: str, message: str) -> None:
-    (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(LabelError, match=message):
+def test_files_that_cannot_be_read(
+    tmp_path: Path, name: str, data: bytes | None, message: str
+) -> None:
+    if name.endswith("/"):
+        (tmp_path / name).mkdir()
+    elif data is not None:
+        file(tmp_path, name, data)
+    with pytest.raises(LabelError, match=message) as caught:
         read_labels(tmp_path / name)
+    assert str(caught.value).startswith(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+# --- pipes ----------------------------------------------------------------------------------------
+
+PIPED = [
+    ("cat\nsalt, pepper=salt|pepper\n", ["cat", "salt, pepper"]),
+    ("class\ncat\ndog\n", ["cat", "dog"]),
+    ("label;prompt\ncat;a cat\n", ["cat"]),
+    ('["cat", "dog"]\n', ["cat", "dog"]),
+    ('{"cat": "a cat"}', ["cat"]),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), PIPED)
+def test_standard_input(monkeypatch: pytest.MonkeyPatch, text: str, expected: list[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert names(collect_labels(file=Path("-"))) == expected
+
+
+@pytest.mark.parametrize("text", ["", "cat\ncat\n", "\0", "label,prompt\n"])
+def test_mistakes_on_standard_input_are_said_to_be_there(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    with pytest.raises(LabelError, match="^standard input:"):
+        read_labels(Path("-"))
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(LabelError, match="^standard input: is closed"):
+        read_labels(Path("-"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such pipes")
+@pytest.mark.parametrize(("text", "expected"), PIPED)
+@pytest.mark.parametrize("name", ["pipe", "pipe.fifo"])
+def test_named_pipes(tmp_path: Path, name: str, text: str, expected: list[str]) -> None:
+    path = tmp_path / name
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=(text,))
+    writer.start()
+    assert names(read_labels(path)) == expected
+    writer.join()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="no such files")
+def test_process_substitution() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"cat\ndog\n")
+    os.close(writing)
+    assert names(collect_labels(file=Path(f"/dev/fd/{reading}"))) == ["cat", "dog"]
+    os.close(reading)
 
 
 # --- from Python and from flags -------------------------------------------------------------------
@@ -350,3 +552,47 @@ def test_a_file_given_as_labels_is_caught(tmp_path: Path, monkeypatch: pytest.Mo
     assert names(collect_labels(single=["names.txt"])) == ["names.txt"]
     assert names(collect_labels(inline=["other.txt"])) == ["other.txt"]
     assert len(collect_labels(inline=[f"{'x' * 5000},other.txt"])) == 2
+
+
+@pytest.mark.parametrize(
+    ("inputs", "inline", "shown"),
+    [
+        (["dog", "images"], ["cat"], "cat,dog"),
+        (["images", "dog"], ["cat"], "cat,dog"),
+        (["images", "dog", "big bird"], ["cat,"], "cat,dog,big bird"),
+        (["images", "dog"], ["fish,cat"], "fish,cat,dog"),
+        (["images", ",", "dog"], ["cat"], "cat,dog"),
+        (["dog"], ["cat"], "cat,dog"),
+        (["@list.txt", "dog"], ["cat"], "cat,dog"),
+    ],
+)
+def test_labels_split_by_the_shell(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    inputs: list[str],
+    inline: list[str],
+    shown: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("images").mkdir()
+    with pytest.raises(LabelError, match="labels are joined by commas") as caught:
+        check_not_split(inputs, inline)
+    assert str(caught.value).endswith(f'--labels "{shown}"')
+
+
+@pytest.mark.parametrize(
+    ("inputs", "inline"),
+    [
+        (["images"], ["cat"]),
+        (["images", "dog"], []),
+        (["imagse"], ["cat,dog"]),
+        (["images", "dog.jpg"], ["cat"]),
+        (["./dog", "images/*", "@dog", "-", "https://x/y", ""], ["cat"]),
+    ],
+)
+def test_inputs_that_are_no_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: list[str], inline: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("images").mkdir()
+    check_not_split(inputs, inline)

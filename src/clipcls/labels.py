@@ -23,13 +23,15 @@ import json
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from clipcls.errors import LabelError
-from clipcls.text import content_lines, file_name, is_writable, read_file
+from clipcls.text import content_lines, is_writable, read_file
 
 RESERVED = ("path", "prediction", "probability", "note", "error")
 """The fixed columns of every output; no label may have their names."""
@@ -43,7 +45,7 @@ _is_label_column = re.compile(
     r"labels?|names?|class(es)?|categor(y|ies)|(label|class|category)[ _-]?names?", re.IGNORECASE
 ).fullmatch
 _is_wording_column = re.compile(r"(prompt|text|wording|description)s?", re.IGNORECASE).fullmatch
-
+# A path, a pattern, @list, - or a file's name: not a word that could be a label.
 _looks_like_input = re.compile(r"[@-]|.*([/\\*?\[]|\.\w{2,5}$)|$", re.DOTALL).match
 
 _Token = tuple[str, bool]  # a character, and whether it was quoted or escaped
@@ -62,8 +64,7 @@ class Label:
     wordings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A label that still knows where it was written."""
 
     name: str
@@ -194,7 +195,7 @@ def _file_entries(path: Path, notes: list[str] | None) -> list[_Entry]:
             " with --labels"
         )
     notes = [] if notes is None else notes
-    text, name = read_file(path, LabelError, notes), file_name(path)
+    name, text = read_file(path, LabelError, notes)
     reader = _READERS.get(suffix)
     if reader is None:
         ends = text.strip()[:1] + text.strip()[-1:]
@@ -245,14 +246,14 @@ def _layout(text: str, separator: str) -> tuple[str, bool]:
 
     A header names a column of labels; what it is split by is what splits the file.
     """
-    lines = [line for line in text.split("\n") if line.strip()]
+    lines = [line for line in text.split("\n") if line.strip(" ,;\t|")]
+    # The csv module has a limit for cells, which a first line that is no header may exceed.
+    first = [line[:1000] for line in lines[:1]]
     widths = {}
     for candidate in (separator, *_SEPARATORS):
-        # The csv module has a limit for cells, which a first line that is no header may exceed.
-        first = [line[:1000] for line in lines[:1]]
-        for cells in csv.reader(first, delimiter=candidate, skipinitialspace=True):
-            if any(_is_label_column(cell.strip()) for cell in cells):
-                widths[candidate] = len(cells)
+        cells = next(csv.reader(first, delimiter=candidate, skipinitialspace=True), [])
+        if any(_is_label_column(cell.strip()) for cell in cells):
+            widths[candidate] = len(cells)
     if widths:
         return max(widths, key=widths.__getitem__), True
     # Spreadsheets write semicolons where the comma is the decimal sign.
@@ -286,8 +287,7 @@ def _merge_rows(
     rows: Iterable[tuple[str, list[str]]], kinds: Sequence[str], separators: str
 ) -> Iterator[_Entry]:
     """Join the rows of one label; the same wording twice is a mistake in the file."""
-    names: dict[str, str] = {}
-    wordings: dict[str, dict[str, str]] = {}  # label -> wording -> where
+    merged: dict[str, tuple[str, dict[str, str]]] = {}  # key -> name, wording -> where
     for where, cells in rows:
         if len(cells) > len(kinds):
             raise LabelError(
@@ -296,9 +296,7 @@ def _merge_rows(
             )
         row = dict(zip(kinds, cells, strict=False))
         name = row.get("label", "")
-        key = _key(name)
-        names.setdefault(key, name)
-        earlier = wordings.setdefault(key, {})
+        _, earlier = merged.setdefault(_key(name), (name, {}))
         wording = row.get("prompt") or default_wording(name)
         if wording in earlier and name:
             raise LabelError(
@@ -306,28 +304,26 @@ def _merge_rows(
                 " or give them different prompts"
             )
         earlier[wording] = where
-    for key, texts in wordings.items():
-        yield _Entry(names[key], tuple(texts), next(iter(texts.values())))
+    for name, texts in merged.values():
+        yield _Entry(name, tuple(texts), next(iter(texts.values())))
 
 
 def _read_json(text: str, name: str, notes: list[str]) -> Iterator[_Entry]:
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         # json keeps the last of two equal keys and says nothing.
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
+        for key, count in Counter(key for key, _ in pairs).items():
+            if count > 1:
                 raise LabelError(f"{name}: the label {key!r} is there twice: remove one of them")
-            seen.add(key)
         return dict(pairs)
 
     try:
         value = json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as exc:
         raise LabelError(f"{name}:{exc.lineno}: not valid JSON: {exc.msg}") from exc
-    except RecursionError as exc:
-        raise LabelError(f"{name}: not a label file: nested too deeply") from exc
-    except ValueError as exc:
-        raise LabelError(f"{name}: not a label file: it holds a number that is too long") from exc
+    except (RecursionError, ValueError) as exc:
+        raise LabelError(
+            f"{name}: not a label file: nested too deeply, or a number in it is too long"
+        ) from exc
     yield from _value_entries(value, name)
 
 
@@ -364,33 +360,27 @@ def make_labels(
 
 
 def _value_entries(value: object, where: str) -> Iterator[_Entry]:
+    items: Iterable[tuple[object, object]]
     if isinstance(value, Mapping):
-        for i, (name, wordings) in enumerate(value.items(), 1):
-            yield _named_entry(name, wordings, f"{where}, label {i}")
+        items = value.items()
     elif isinstance(value, Iterable) and not isinstance(value, (str, bytes, set, frozenset)):
-        for i, item in enumerate(value, 1):
-            if isinstance(item, Label):
-                yield _Entry(item.name, item.wordings, f"{where}, label {i}")
-            else:
-                yield _named_entry(item, None, f"{where}, label {i}")
+        items = ((x.name, x.wordings) if isinstance(x, Label) else (x, None) for x in value)
     else:
         raise LabelError(
             f"{where}: a {type(value).__name__} holds no labels; allowed are a list of names and"
             " a mapping of names to wordings"
         )
-
-
-def _named_entry(name: object, wordings: object, where: str) -> _Entry:
-    if not isinstance(name, str):
-        raise LabelError(f"{where}: a label is a text, not {name!r}")
-    if wordings is None:
-        return _Entry(name, (default_wording(name),), where)
-    texts = (wordings,) if isinstance(wordings, str) else wordings
-    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
-        raise LabelError(
-            f"{where}: the wording of {name!r} is a text or a list of texts, not {wordings!r}"
-        )
-    return _Entry(name, tuple(texts), where)
+    for i, (name, wordings) in enumerate(items, 1):
+        place = f"{where}, label {i}"
+        if not isinstance(name, str):
+            raise LabelError(f"{place}: a label is a text, not {name!r}")
+        texts = default_wording(name) if wordings is None else wordings
+        texts = (texts,) if isinstance(texts, str) else texts
+        if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+            raise LabelError(
+                f"{place}: the wording of {name!r} is a text or a list of texts, not {wordings!r}"
+            )
+        yield _Entry(name, tuple(texts), place)
 
 
 # --- the whole list -------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from clipcls.errors import LabelError, TemplateError
 from clipcls.labels import Label
-from clipcls.text import content_lines, file_name, is_writable, read_file
+from clipcls.text import content_lines, is_writable, read_file
 
 SLOT = "<>"
 """Where the label's text goes."""
@@ -177,9 +177,8 @@ def _numbered(texts: Iterable[str], what: str) -> tuple[str, ...]:
 
 
 def _file_templates(path: Path, notes: list[str] | None = None) -> tuple[str, ...]:
-    name = file_name(path)
-    lines = content_lines(read_file(path, TemplateError, notes), name)
-    templates = tuple(parse_template(line, where) for where, line in lines)
+    name, text = read_file(path, TemplateError, notes)
+    templates = tuple(parse_template(line, where) for where, line in content_lines(text, name))
     if not templates:
         raise TemplateError(f"{name}: the file holds no templates: write one per line with {SLOT}")
     return templates
@@ -218,8 +217,8 @@ def find_set(name: str) -> TemplateSet:
             f"there is no set {name!r}{hint}; the template sets are {', '.join(set_names())};"
             " --templates also takes the path of a .txt file"
         )
-    first, _, _ = read_file(file, TemplateError).partition("\n")
-    return TemplateSet(name, first.lstrip("# "), _file_templates(file))
+    _, text = read_file(file, TemplateError)
+    return TemplateSet(name, text.split("\n")[0].lstrip("# "), _file_templates(file))
 
 
 def _packaged_sets() -> dict[str, Path]:

@@ -52,8 +52,10 @@ def encoding_of(data: bytes) -> str:
     return _WINDOWS
 
 
-def read_file(path: Path, error: type[UsageError], notes: list[str] | None = None) -> str:
-    """Return a text file's content with newlines as its line ends.
+def read_file(
+    path: Path, error: type[UsageError], notes: list[str] | None = None
+) -> tuple[str, str]:
+    """Return what messages call a text file, and its content with newlines as line ends.
 
     It is opened once and read from end to end, so that pipes will do.
 
@@ -65,7 +67,7 @@ def read_file(path: Path, error: type[UsageError], notes: list[str] | None = Non
     Raises:
         UsageError: As `error`, when the file cannot be read or holds no text.
     """
-    name = file_name(path)
+    name = "standard input" if str(path) == "-" else str(path)
     if str(path) == "-" and sys.stdin is None:
         raise error(f"{name}: is closed: name a file")
     try:
@@ -80,12 +82,7 @@ def read_file(path: Path, error: type[UsageError], notes: list[str] | None = Non
             f"{name}: read as Windows-1252, as it is not UTF-8; save it as UTF-8 if letters with"
             " accents come out wrong"
         )
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def file_name(path: Path) -> str:
-    """Return what messages call a file that `read_file` takes."""
-    return "standard input" if str(path) == "-" else str(path)
+    return name, text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def content_lines(text: str, name: str) -> Iterator[tuple[str, str]]:
