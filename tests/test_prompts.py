@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,8 +19,10 @@ from clipcls.prompts import (
     DEFAULT_SET,
     SLOT,
     PromptSet,
+    TemplateSet,
     build_prompts,
     collect_templates,
+    find_set,
     list_sets,
     load_templates,
     make_templates,
@@ -117,6 +122,29 @@ def test_template_file(tmp_path: Path) -> None:
     assert load_templates(str(path)) == ("a drawing of a <>", "<>")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+def test_template_files_in_other_encodings(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_bytes("# für uns\r\nein Bild für <>\r\n{} – é\r\n".encode(encoding))
+    notes: list[str] = []
+    assert collect_templates(named=str(path), notes=notes) == ("ein Bild für <>", "<> – é")
+    assert [note.startswith(f"{path}: read as Windows-1252") for note in notes] == (
+        [True] if encoding == "cp1252" else []
+    )
+
+
+def test_templates_from_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a <>\nno slot\n")))
+    with pytest.raises(TemplateError, match="^standard input:2: the template 'no slot'"):
+        load_templates("-")
+    if os.path.exists("/dev/fd"):
+        reading, writing = os.pipe()
+        os.write(writing, b"a drawing of a {}\n")
+        os.close(writing)
+        assert load_templates(f"/dev/fd/{reading}") == ("a drawing of a <>",)
+        os.close(reading)
+
+
 def test_a_line_without_a_slot_names_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("# mine\na photo of a <>\n\na drawing\n")
@@ -127,11 +155,14 @@ def test_a_line_without_a_slot_names_file_and_line(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("# nothing\n")
-    (tmp_path / "latin.txt").write_bytes("<>\nune é <>".encode("latin-1"))
+    (tmp_path / "photo.txt").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0 <>")
+    (tmp_path / "folder.txt").mkdir()
     with pytest.raises(TemplateError, match="holds no templates"):
         load_templates(str(tmp_path / "empty.txt"))
-    with pytest.raises(TemplateError, match=r"latin\.txt:2: the text is not UTF-8"):
-        load_templates(str(tmp_path / "latin.txt"))
+    with pytest.raises(TemplateError, match=r"photo\.txt: is not a text file"):
+        load_templates(str(tmp_path / "photo.txt"))
+    with pytest.raises(TemplateError, match=r"folder\.txt: cannot be read: Is a directory"):
+        load_templates(str(tmp_path / "folder.txt"))
     with pytest.raises(TemplateError, match=r"missing\.txt: cannot be read: No such file"):
         load_templates(str(tmp_path / "missing.txt"))
 
@@ -146,11 +177,24 @@ def test_a_set_wins_over_a_file_of_its_name(
     assert load_templates("./plain") == ("a drawing of a <>",)
 
 
-def test_an_unknown_set_lists_the_sets_and_the_near_one() -> None:
+@pytest.mark.parametrize("find", [load_templates, find_set])
+@pytest.mark.parametrize(
+    ("name", "near"), [("face", "faces"), ("FACES", "faces"), ("openai8", "openai80"), ("zzz", "")]
+)
+def test_an_unknown_set_lists_the_sets_and_the_near_one(
+    find: Callable[[str], object], name: str, near: str
+) -> None:
     with pytest.raises(TemplateError) as caught:
-        load_templates("face")
-    assert "did you mean faces?" in str(caught.value)
+        find(name)
+    assert (f"did you mean {near}" if near else f"no set '{name}'; the") in str(caught.value)
     assert all(name in str(caught.value) for name in set_names())
+
+
+def test_a_set_by_its_name() -> None:
+    assert [find_set(name) for name in set_names()] == list(list_sets())
+    assert find_set("photo") == TemplateSet(
+        "photo", "The default: any photograph", ("a photo of a <>",)
+    )
 
 
 @pytest.mark.parametrize(
