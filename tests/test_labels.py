@@ -340,6 +340,7 @@ def test_csv_cells_are_literal(tmp_path_factory: pytest.TempPathFactory, texts: 
     ("text", "message"),
     [
         ("label,prompt\ncat,a cat, outdoors\n", ":2: 3 cells for 2 columns: put quotes"),
+        ("class\nsalt, pepper\n", ":2: 2 cells for 1 column: put quotes around a text with commas"),
         ("cat,a cat\n", ":1: 2 columns and no header"),
         (
             "cat;a cat\ndog;a dog\n",

@@ -290,9 +290,10 @@ def _merge_rows(
     merged: dict[str, tuple[str, dict[str, str]]] = {}  # key -> name, wording -> where
     for where, cells in rows:
         if len(cells) > len(kinds):
+            columns = "1 column" if len(kinds) == 1 else f"{len(kinds)} columns"
             raise LabelError(
-                f"{where}: {len(cells)} cells for {len(kinds)} columns: put quotes around a text"
-                f" with {separators}"
+                f"{where}: {len(cells)} cells for {columns}: put quotes around a text with"
+                f" {separators}"
             )
         row = dict(zip(kinds, cells, strict=False))
         name = row.get("label", "")
