@@ -157,12 +157,13 @@ def test_a_hidden_folder_that_is_named_is_searched(tree: Tree) -> None:
     assert paths(discover([".thumbs"])) == [".thumbs/a.jpg"]
 
 
-def test_a_file_reached_twice_is_yielded_once(tree: Tree) -> None:
+def test_a_walk_leaves_out_what_was_found_and_a_name_never(tree: Tree) -> None:
     tree("d/a.jpg", "d/b.jpg")
     os.symlink("d/b.jpg", "link.jpg")
     discovery = discover(["d/b.jpg", "d", "./d/../d/a.jpg", "link.jpg"])
-    assert paths(discovery) == ["d/b.jpg", "d/a.jpg"]
-    assert discovery.skipped == Counter({DUPLICATE: 3})
+    assert paths(discovery) == ["d/b.jpg", "d/a.jpg", "./d/../d/a.jpg", "link.jpg"]
+    assert discovery.skipped == Counter({DUPLICATE: 1})
+    assert discovery.skipped_paths == [("d/b.jpg", DUPLICATE)]
 
 
 def test_a_folder_named_twice_counts_each_of_its_files(tree: Tree) -> None:
@@ -192,7 +193,7 @@ def test_unreadable_subfolders_are_counted(tree: Tree, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "scandir", guarded)
     discovery = discover(["d"])
     assert paths(discovery) == ["d/a.jpg", "d/z.jpg"]
-    assert discovery.skipped == Counter({UNREADABLE: 1})
+    assert discovery.skipped == Counter({f"{UNREADABLE} folder: permission denied": 1})
 
 
 def test_a_broken_link_with_a_picture_name_is_not_lost(tree: Tree) -> None:
@@ -414,9 +415,9 @@ def test_streams_tells_whether_the_total_is_knowable(tree: Tree) -> None:
 def test_nul_lists_round_trip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[bytes], chunk: int
 ) -> None:
-    monkeypatch.setattr("clipcls.inputs.walk._CHUNK_BYTES", chunk)
+    monkeypatch.setattr("clipcls.inputs.lists._CHUNK_BYTES", chunk)
     listed = [b"missing/" + name for name in names if name not in (b".", b"..")] or [b"x"]
-    found = paths(discover(["-"], null=True, stdin=b"\0".join(listed)))
+    found = paths(discover(["-"], null=True, stdin=b"\0".join([*listed, b""])))
     assert [os.fsencode(path) for path in found] == listed
 
 
@@ -426,7 +427,7 @@ def test_nul_lists_round_trip(
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ([], "no pictures given"),
+        ([], "no images given"),
         ([""], "an input is empty"),
         (["a.jpg", "gone.jpg"], "no such file or folder: gone.jpg"),
         (["a.jpg/x.jpg"], "no such file or folder: a.jpg/x.jpg"),
@@ -473,14 +474,14 @@ def test_nothing_found_says_what_was_there(tree: Tree) -> None:
     tree("d/a.txt", "d/b.txt", "d/.c.jpg")
     with pytest.raises(InputError) as caught:
         paths(discover(["./d"]))
-    assert str(caught.value) == "no pictures in ./d: 3 skipped (2 not an image, 1 hidden)"
+    assert str(caught.value) == "no images in ./d: 3 skipped (2 not an image, 1 hidden)"
 
 
 def test_nothing_found_in_an_empty_folder_or_list(tree: Tree) -> None:
     Path("d").mkdir()
-    with pytest.raises(InputError, match="no pictures in d: nothing is there"):
+    with pytest.raises(InputError, match="no images in d: nothing is there"):
         paths(discover(["d"]))
-    with pytest.raises(InputError, match="no pictures in -: nothing is there"):
+    with pytest.raises(InputError, match="no images in -: nothing is there"):
         paths(discover(["-"], stdin=b"\n"))
 
 
@@ -512,7 +513,7 @@ def test_named_pipes_are_named_without_being_opened(tree: Tree) -> None:
     tree("d/a.jpg")
     os.mkfifo("d/b.jpg")
     assert stat.S_ISFIFO(os.stat("d/b.jpg").st_mode)
-    assert paths(discover(["d", "d/b.jpg"])) == ["d/a.jpg", "d/b.jpg"]
+    assert paths(discover(["d", "d/b.jpg"])) == ["d/a.jpg", "d/b.jpg", "d/b.jpg"]
 
 
 def test_links_that_lead_to_the_same_nothing_are_two_missing_pictures(tree: Tree) -> None:
@@ -534,9 +535,9 @@ def test_links_that_lead_to_the_same_nothing_are_two_missing_pictures(tree: Tree
 def test_a_path_stream_takes_paths_as_a_list_does(tree: Tree) -> None:
     tree("d/a.jpg", "d/b.txt", "d/.c.jpg", "notes.txt", "z.jpg")
     found = stream(["z.jpg", "d", "gone.jpg", "notes.txt", "./d/a.jpg"])
-    expected = ["z.jpg", "d/a.jpg", "gone.jpg", "notes.txt"]
+    expected = ["z.jpg", "d/a.jpg", "gone.jpg", "notes.txt", "./d/a.jpg"]
     assert list(found) == [ImageRef(index, path) for index, path in enumerate(expected)]
-    assert found.skipped == Counter({NOT_AN_IMAGE: 1, HIDDEN: 1, DUPLICATE: 1})
+    assert found.skipped == Counter({NOT_AN_IMAGE: 1, HIDDEN: 1})
 
 
 @pytest.mark.parametrize(

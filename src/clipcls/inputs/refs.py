@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
+from typing import BinaryIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +18,14 @@ class ImageRef:
 
     index: int
     path: str
+
+    def read(self) -> BinaryIO:
+        """Open the image's file; the caller closes it.
+
+        Raises:
+            OSError: The file cannot be opened, for whatever reason.
+        """
+        try:
+            return open(self.path, "rb")
+        except ValueError as error:  # a NUL in the name, or one that no file system can hold
+            raise OSError(errno.EINVAL, str(error), self.path) from error
