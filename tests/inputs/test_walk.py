@@ -1,24 +1,19 @@
 import inspect
-import io
 import os
 import stat
-import subprocess
 import sys
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from clipcls.errors import InputError
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.walk import (
     DUPLICATE,
     HIDDEN,
+    MOST_SKIPPED_PATHS,
     NOT_AN_IMAGE,
     UNREADABLE,
     Discovery,
@@ -26,43 +21,9 @@ from clipcls.inputs.walk import (
 )
 from clipcls.options import DiscoveryOptions
 
+from .discovering import by_name, discover, paths, refuse_listing, stream
+
 Tree = Callable[..., None]
-
-
-def by_name(path: str) -> bool:
-    return path.endswith((".jpg", ".png"))
-
-
-def discover(
-    inputs: Sequence[str],
-    *,
-    recursive: bool = True,
-    null: bool = False,
-    stdin: bytes = b"",
-) -> Discovery:
-    options = DiscoveryOptions(recursive=recursive, null_separated=null)
-    return Discovery(inputs, options, is_image=by_name, stdin=io.BytesIO(stdin))
-
-
-def stream(given: Iterable[str], *, recursive: bool = True) -> PathStream:
-    return PathStream(given, DiscoveryOptions(recursive=recursive), is_image=by_name)
-
-
-def paths(discovery: Discovery | PathStream) -> list[str]:
-    return [ref.path for ref in discovery]
-
-
-@pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
-    """Make files below a fresh current folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def make(*names: str) -> None:
-        for name in names:
-            Path(name).parent.mkdir(parents=True, exist_ok=True)
-            Path(name).touch()
-
-    return make
 
 
 # ---- order and paths
@@ -202,6 +163,52 @@ def test_a_broken_link_with_a_picture_name_is_not_lost(tree: Tree) -> None:
     assert paths(discover(["d"])) == ["d/a.jpg", "d/b.jpg"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX", ".thumbnails",
+     ".Trash-1000", ".Trashes", "lost+found"],
+)  # fmt: skip
+def test_folders_of_the_system_are_left_out_unless_they_are_named(tree: Tree, name: str) -> None:
+    tree("d/a.jpg", f"d/{name}/b.jpg", f"d/x/{name.lower()}/c.jpg")
+    found = discover(["d"])
+    assert paths(found) == ["d/a.jpg"]
+    assert found.skipped == Counter({"system folder": 2})
+    assert found.skipped_paths[0] == (f"d/{name}", "system folder")
+    assert paths(discover([f"d/{name}"])) == [f"d/{name}/b.jpg"]
+
+
+def test_files_of_the_system_are_left_out_unopened(tree: Tree) -> None:
+    tree("d/a.jpg", "d/Thumbs.db", "d/desktop.ini", "d/._a.jpg")
+    found = Discovery(["d"], DiscoveryOptions(), is_image=["d/a.jpg"].index)  # type: ignore[arg-type]
+    with pytest.raises(InputError):
+        paths(found)
+    assert found.skipped == Counter({"system file": 2, HIDDEN: 1, NOT_AN_IMAGE: 1})
+
+
+def test_the_first_hundred_that_are_skipped_are_named(tree: Tree) -> None:
+    tree(*(f"d/{number}.txt" for number in range(150)), "d/z.jpg")
+    found = discover(["d"])
+    assert paths(found) == ["d/z.jpg"]
+    assert found.skipped == Counter({NOT_AN_IMAGE: 150})
+    assert found.skipped_paths == [(f"d/{n}.txt", NOT_AN_IMAGE) for n in range(MOST_SKIPPED_PATHS)]
+
+
+@pytest.mark.parametrize("how", ["arguments", "list", "stdin", "stream"])
+def test_every_name_has_its_row_however_often_and_by_whatever_way(tree: Tree, how: str) -> None:
+    tree("d/a.jpg", "d/b.jpg")
+    os.symlink("d/a.jpg", "link.jpg")
+    os.link("d/a.jpg", "hard.jpg")
+    names = ["d/a.jpg", "./d/a.jpg", "link.jpg", "d/a.jpg", "hard.jpg", "link.jpg"]
+    Path("list").write_text("\n".join(names))
+    if how == "stream":
+        found: Discovery | PathStream = stream([*names, "d"])
+    else:
+        inputs = {"arguments": names, "list": ["@list"], "stdin": ["-"]}[how]
+        found = discover([*inputs, "d"], stdin=Path("list").read_bytes())
+    assert paths(found) == [*names, "d/b.jpg"]
+    assert found.skipped_paths == [("d/a.jpg", DUPLICATE)]
+
+
 # ---- links
 
 
@@ -224,201 +231,6 @@ def test_folders_full_of_links_to_each_other_are_not_walked_per_combination(tree
         os.symlink(f"../{level + 1}", f"d/{level}/left")
         os.symlink(f"../{level + 1}", f"d/{level}/right")
     assert len(paths(discover(["d"]))) == 40
-
-
-# ---- patterns
-
-
-def test_patterns_match_in_natural_order(tree: Tree) -> None:
-    tree("d/img10.jpg", "d/img2.jpg", "d/other.png")
-    assert paths(discover(["d/*.jpg"])) == ["d/img2.jpg", "d/img10.jpg"]
-
-
-def test_double_star_takes_folders_in_natural_order(tree: Tree) -> None:
-    expected = [f"d/{number}/a.jpg" for number in range(1, 30)]
-    tree(*reversed(expected))
-    assert paths(discover(["d/**/*.jpg"])) == expected
-
-
-def test_double_star_goes_through_folders_with_wildcards_in_their_names(tree: Tree) -> None:
-    tree("d/[x]/a.jpg", "d/x/b.jpg")
-    assert paths(discover(["d/**/*.jpg"])) == ["d/[x]/a.jpg", "d/x/b.jpg"]
-
-
-@pytest.mark.parametrize(
-    ("pattern", "expected"),
-    [
-        ("d/**/*.jpg", ["d/a.jpg", "d/x/b.jpg", "d/x/y/c.jpg"]),
-        ("**/*.jpg", ["d/a.jpg", "d/x/b.jpg", "d/x/y/c.jpg"]),
-        ("d/**", ["d/a.jpg", "d/x/b.jpg", "d/x/y/c.jpg"]),
-        ("d/**/*", ["d/a.jpg", "d/x/b.jpg", "d/x/y/c.jpg"]),
-        ("d/**/y/*.jpg", ["d/x/y/c.jpg"]),
-        ("d/**/x/**/*.jpg", ["d/x/b.jpg", "d/x/y/c.jpg"]),
-        ("**/y", ["d/x/y/c.jpg"]),
-        ("d/*", ["d/a.jpg", "d/x/b.jpg", "d/x/y/c.jpg"]),
-        ("d/[ab].jpg", ["d/a.jpg"]),
-        ("?/a.jpg", ["d/a.jpg"]),
-    ],
-)
-def test_pattern_kinds(tree: Tree, pattern: str, expected: list[str]) -> None:
-    tree("d/a.jpg", "d/x/b.jpg", "d/x/y/c.jpg", "d/x/.hidden/no.jpg")
-    discovery = discover([pattern])
-    assert paths(discovery) == expected
-    assert not discovery.skipped[DUPLICATE]
-
-
-def test_double_star_ends_in_link_loops(tree: Tree) -> None:
-    tree("d/x/a.jpg")
-    os.symlink("..", "d/x/up")
-    os.symlink("..", "d/x/up2")
-    assert paths(discover(["d/**/*.jpg"])) == ["d/x/a.jpg"]
-
-
-def test_a_file_of_that_very_name_beats_the_pattern(tree: Tree) -> None:
-    tree("a[1].jpg", "a1.jpg")
-    assert paths(discover(["a[1].jpg"])) == ["a[1].jpg"]
-
-
-# ---- lists and standard input
-
-
-@pytest.mark.parametrize(
-    "text",
-    [b"b.jpg\na.jpg\n", b"b.jpg\na.jpg", b"b.jpg\r\n\r\na.jpg\r\n", b"\xef\xbb\xbfb.jpg\n\na.jpg"],
-)
-def test_lists_of_lines(tree: Tree, text: bytes) -> None:
-    tree("a.jpg", "b.jpg")
-    Path("list.txt").write_bytes(text)
-    assert paths(discover(["@list.txt"])) == ["b.jpg", "a.jpg"]
-    assert paths(discover(["-"], stdin=text)) == ["b.jpg", "a.jpg"]
-
-
-def test_lists_separated_by_nul_hold_any_name(tree: Tree) -> None:
-    text = b"new\nline.jpg\0 spaces .jpg\0end\r\0"
-    Path("list").write_bytes(text)
-    expected = ["new\nline.jpg", " spaces .jpg", "end\r"]
-    assert paths(discover(["@list"], null=True)) == expected
-    assert paths(discover(["-"], null=True, stdin=text)) == expected
-
-
-def test_missing_files_in_lists_are_yielded_to_become_failures(tree: Tree) -> None:
-    tree("a.jpg")
-    assert paths(discover(["-"], stdin=b"gone.jpg\na.jpg\n")) == ["gone.jpg", "a.jpg"]
-
-
-def test_folders_in_lists_are_searched(tree: Tree) -> None:
-    tree("d/a.jpg", "d/notes.txt")
-    assert paths(discover(["-"], stdin=b"d\n")) == ["d/a.jpg"]
-
-
-def test_paths_in_lists_are_literal(tree: Tree) -> None:
-    stdin = b"*.jpg\n@list\n-\n"
-    assert paths(discover(["-"], stdin=stdin)) == ["*.jpg", "@list", "-"]
-
-
-def test_a_picture_whose_name_begins_with_at(tree: Tree) -> None:
-    tree("@home.jpg")
-    assert paths(discover(["./@home.jpg"])) == ["./@home.jpg"]
-
-
-def test_standard_input_is_streamed() -> None:
-    read_end, write_end = os.pipe()
-    with os.fdopen(read_end, "rb") as stdin, os.fdopen(write_end, "wb", buffering=0) as writer:
-        options = DiscoveryOptions()
-        refs = iter(Discovery(["-"], options, is_image=by_name, stdin=stdin))
-        got: list[str] = []
-        for name in ("a.jpg", "b.jpg"):
-            writer.write(f"{name}\n".encode())
-            reader = threading.Thread(target=lambda: got.append(next(refs).path), daemon=True)
-            reader.start()
-            reader.join(timeout=10)
-        assert got == ["a.jpg", "b.jpg"]
-
-
-def test_a_pipe_that_does_not_block_is_read_to_its_end() -> None:
-    read_end, write_end = os.pipe()
-    os.set_blocking(read_end, False)
-
-    def write_slowly() -> None:
-        with os.fdopen(write_end, "wb", buffering=0) as writer:
-            for name in (b"a.jpg\n", b"b.jpg\n"):
-                time.sleep(0.1)
-                writer.write(name)
-
-    writer = threading.Thread(target=write_slowly)
-    writer.start()
-    with os.fdopen(read_end, "rb", buffering=0) as stdin:
-        discovery = Discovery(["-"], DiscoveryOptions(), is_image=by_name, stdin=stdin)
-        assert paths(discovery) == ["a.jpg", "b.jpg"]
-    writer.join()
-
-
-WAITING = """
-import threading, time
-from clipcls.inputs.walk import Discovery
-from clipcls.options import DiscoveryOptions
-
-refs = iter(Discovery(["-"], DiscoveryOptions(), is_image=bool))
-print(next(refs).path, flush=True)
-threading.Thread(target=next, args=(refs,), daemon=True).start()
-time.sleep(0.3)
-"""
-
-
-def test_python_can_exit_while_a_thread_waits_for_standard_input() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", WAITING],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    with process:
-        assert process.stdin is not None
-        process.stdin.write(b"a.jpg\n")
-        process.stdin.flush()
-        # Standard input stays open until the process has ended.
-        code = process.wait(timeout=30)
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert (code, process.stdout.read(), process.stderr.read()) == (0, b"a.jpg\n", b"")
-
-
-def test_closed_standard_input_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = io.TextIOWrapper(io.BytesIO())
-    closed.close()
-    for stdin in (None, io.StringIO("a.jpg"), closed):
-        monkeypatch.setattr(sys, "stdin", stdin)
-        with pytest.raises(InputError, match=r"standard input \(-\) is closed"):
-            Discovery(["-"], DiscoveryOptions(), is_image=by_name)
-    assert paths(discover(["-"], stdin=b"a.jpg\n")) == ["a.jpg"]
-
-
-def test_streams_tells_whether_the_total_is_knowable(tree: Tree) -> None:
-    tree("a.jpg", "list")
-    assert discover(["a.jpg", "-"]).streams
-    assert not discover(["a.jpg", "@list"]).streams
-    os.mkfifo("pipe")
-    assert discover(["@pipe"]).streams
-
-
-@given(
-    names=st.lists(
-        st.binary(min_size=1, max_size=12).filter(
-            lambda name: b"\0" not in name and b"/" not in name
-        ),
-        min_size=1,
-        unique=True,
-    ),
-    chunk=st.integers(1, 9),
-)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_nul_lists_round_trip(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[bytes], chunk: int
-) -> None:
-    monkeypatch.setattr("clipcls.inputs.lists._CHUNK_BYTES", chunk)
-    listed = [b"missing/" + name for name in names if name not in (b".", b"..")] or [b"x"]
-    found = paths(discover(["-"], null=True, stdin=b"\0".join([*listed, b""])))
-    assert [os.fsencode(path) for path in found] == listed
 
 
 # ---- errors
@@ -489,16 +301,6 @@ def test_nothing_found_on_the_first_level_points_to_the_flag(tree: Tree) -> None
     tree("d/sub/a.jpg")
     with pytest.raises(InputError, match=r"1 subfolder not searched \(--no-recursive\)"):
         paths(discover(["d"], recursive=False))
-
-
-def test_nul_separated_input_without_the_flag_names_the_flag() -> None:
-    with pytest.raises(InputError, match="standard input, line 2: a NUL byte.*--null"):
-        paths(discover(["-"], stdin=b"a.jpg\nb.jpg\0c.jpg\0"))
-
-
-def test_a_list_without_separators_does_not_fill_the_memory() -> None:
-    with pytest.raises(InputError, match="standard input holds no list of paths"):
-        paths(discover(["-"], null=True, stdin=b"x" * (1 << 21)))
 
 
 def test_a_discovery_is_iterated_once(tree: Tree) -> None:
@@ -582,3 +384,93 @@ def test_a_path_stream_is_iterated_once_and_takes_no_single_text() -> None:
         paths(once)
     with pytest.raises(InputError, match="not the single text"):
         stream("a.jpg")
+
+
+# ---- what cannot be looked at
+
+
+NAMES = ["loop.jpg", "x" * 300 + ".jpg", "locked/a.jpg", "proc.jpg"]
+
+
+def test_a_name_that_cannot_be_looked_at_has_its_row(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree("a.jpg", "locked/a.jpg")
+    os.symlink("loop.jpg", "loop.jpg")
+    os.symlink("/proc/1/cwd/x/y", "proc.jpg")
+    break_calls(monkeypatch, "locked/a.jpg", PermissionError(13, "Permission denied"))
+    break_calls(monkeypatch, "proc.jpg", PermissionError(13, "Permission denied"))
+    expected = ["a.jpg", *NAMES, "a.jpg"]
+    listed = "\n".join(expected).encode()
+    assert paths(discover(expected)) == expected
+    assert paths(discover(["-"], stdin=listed)) == expected
+    assert paths(stream(expected)) == expected
+
+
+def break_calls(monkeypatch: pytest.MonkeyPatch, broken: str, error: OSError) -> None:
+    """Let every look at a path fail, however it is done."""
+
+    def breaking(call: Callable[..., object]) -> Callable[..., object]:
+        def guarded(path: object, *args: object, **kwargs: object) -> object:
+            if isinstance(path, str) and path.endswith(broken):
+                raise error
+            return call(path, *args, **kwargs)
+
+        return guarded
+
+    for name in ("stat", "lstat", "scandir", "readlink"):
+        monkeypatch.setattr(os, name, breaking(getattr(os, name)))
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), OSError(5, "Bad sector")]
+)
+@pytest.mark.parametrize("name", ["b.jpg", "b", "link.jpg", "link", "linked"])
+def test_an_entry_that_cannot_be_looked_at_stays_in_its_place(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, name: str, error: OSError
+) -> None:
+    tree("d/a.jpg", "d/b.jpg", "d/b", "d/c.jpg", "e/x.jpg", "y.jpg")
+    for link, target in (("link.jpg", "../y.jpg"), ("link", "../y.jpg"), ("linked", "../e")):
+        os.symlink(target, f"d/{link}")
+    every = ["d/a.jpg", "d/b.jpg", "d/c.jpg", "d/link.jpg", "d/linked/x.jpg"]
+    assert paths(discover(["d"])) == every
+    break_calls(monkeypatch, f"d/{name}", error)
+    missing = {"linked": ["d/linked/x.jpg"]}.get(name, [])
+    assert paths(discover(["d"])) == [path for path in every if path not in missing]
+    assert paths(discover(["d/**/*.jpg"])) == [path for path in every if path not in missing]
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), OSError(5, "Bad sector")]
+)
+def test_a_file_that_cannot_be_sniffed_is_skipped_with_the_reason(
+    tree: Tree, error: OSError
+) -> None:
+    def sniff(path: str) -> bool:
+        if path == "d/b":
+            raise error
+        return by_name(path)
+
+    tree("d/a.jpg", "d/b", "d/c.jpg", "d/e.txt")
+    found = Discovery(["d"], DiscoveryOptions(), is_image=sniff)
+    assert paths(found) == ["d/a.jpg", "d/c.jpg"]
+    reason = f"unreadable file: {str(error.strerror).lower()}"
+    assert found.skipped_paths == [("d/b", reason), ("d/e.txt", NOT_AN_IMAGE)]
+    assert found.skipped == Counter(reason for _, reason in found.skipped_paths)
+
+
+def test_a_folder_in_a_list_that_cannot_be_listed_is_a_row(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree("d/a.jpg", "b.jpg")
+    refuse_listing(monkeypatch, "d", PermissionError(13, "Permission denied"))
+    assert paths(discover(["-"], stdin=b"d\nb.jpg\n")) == ["d", "b.jpg"]
+
+
+def test_an_image_is_read_through_its_ref(tree: Tree) -> None:
+    Path("a.jpg").write_bytes(b"pixels")
+    with ImageRef(0, "a.jpg").read() as file:
+        assert file.read() == b"pixels"
+    for path in ("gone.jpg", "nul\0.jpg", "\ud800.jpg", ".", "x" * 300):
+        with pytest.raises(OSError, match=r"."):
+            ImageRef(0, path).read()

@@ -38,8 +38,11 @@ def check_list(text: str, *, null: bool) -> None:
         InputError: The list is not there, is a folder, or fails at its first path.
     """
     path = text.removeprefix(LIST_MARK)
+    if text == STDIN:
+        return
     if not os.path.exists(path):
-        what = "the image" if os.path.lexists(text) else "an image whose own name begins with @"
+        there = os.path.lexists(text)
+        what = f"{visible(text)} itself" if there else "an image whose own name begins with @"
         raise InputError(
             f"no such list: {visible(path) or 'its name is missing'} (@FILE is a file of paths;"
             f" {what} is given as ./{visible(text)})"
@@ -90,7 +93,7 @@ def read_list(text: str, *, null: bool, stdin: BinaryIO | None = None) -> Iterat
                 if path if null else path.strip():
                     yield path.decode(sys.getfilesystemencoding(), "surrogateescape")
     except OSError as error:
-        raise InputError(f"the list {name} cannot be read: {error.strerror}") from error
+        raise InputError(f"{name} cannot be read: {error.strerror}") from error
 
 
 def _records(stream: BinaryIO, name: str, *, null: bool) -> Iterator[bytes]:

@@ -34,40 +34,46 @@ class Pattern:
     """
 
     def __init__(self, text: str) -> None:
-        # A backslash separates folders on Windows and is a letter like any other elsewhere.
-        text = text.replace("\\", "/") if os.sep == "\\" else text
-        found = _wildcard.search(text)
-        cut = text.rfind("/", 0, found.start() if found else len(text)) + 1
-        self.top = text[:cut]
-        self._parts = [p.replace("\\", "\\\\") for p in text[cut:].split("/") if p not in ("", ".")]
-        self._any_depth = self._parts.index("**") if "**" in self._parts else None
+        text = _with_slashes(text)
+        wildcard = _wildcard.search(text)
+        self.top = text[: text.rfind("/", 0, wildcard.start()) + 1] if wildcard else ""
+        parts = [part for part in text[len(self.top) :].split("/") if part not in ("", ".")]
         self._folders_only = text.endswith("/")
-        self._matcher = glob.compile("/".join(self._parts), flags=glob.GLOBSTAR)
+        self._any_depth = [*parts, "**"].index("**")
+        self._parts = [_compiled(part) for part in parts]
+        self._whole = _compiled("/".join(parts))
 
     def matches(self, below: str, *, folder: bool) -> bool:
-        """Return whether a path below `top` is meant; the pattern must have its dots."""
-        return (folder or not self._folders_only) and self._matcher.match(below)
+        """Return whether a path below `top` is meant."""
+        return (folder or not self._folders_only) and self._whole.match(below)
 
     def leads_through(self, below: str) -> bool:
-        """Return whether something in a folder below `top` may match."""
+        """Return whether something in a folder below `top` may be meant."""
         depth = below.count("/")
-        if self._any_depth is not None and depth >= self._any_depth:
-            parts = self._parts[self._any_depth :]
-        else:
+        if depth < self._any_depth:
             parts = self._parts[depth:-1][:1]
-        return any(glob.globmatch(os.path.basename(below), p, flags=glob.GLOBSTAR) for p in parts)
+        else:
+            parts = self._parts[self._any_depth :]
+        return any(part.match(os.path.basename(below)) for part in parts)
 
 
 class Exclusions:
-    """Glob patterns of what a walk leaves out, matched against names and paths below its top."""
+    """Glob patterns of what walks leave out, for names and for paths below the top of a walk."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        flags = glob.GLOBSTAR | glob.DOTGLOB
-        self._matchers = [
-            glob.compile(p.rstrip("/"), flags=flags) for p in patterns if p.strip("/")
-        ]
+        texts = [_with_slashes(text).removeprefix("./").rstrip("/") for text in patterns]
+        self._patterns = [_compiled(text, glob.DOTGLOB) for text in texts if text]
 
     def match(self, below: str) -> bool:
-        """Return whether a path below a walked folder is left out."""
+        """Return whether a path below the top of a walk is left out."""
         name = os.path.basename(below)
-        return any(m.match(below) or m.match(name) for m in self._matchers)
+        return any(pattern.match(below) or pattern.match(name) for pattern in self._patterns)
+
+
+def _with_slashes(text: str) -> str:
+    # A backslash separates folders on Windows and is a letter like any other elsewhere.
+    return text.replace("\\", "/") if os.sep == "\\" else text
+
+
+def _compiled(text: str, flags: int = 0) -> glob.WcMatcher[str]:
+    return glob.compile(text.replace("\\", r"\\"), flags=glob.GLOBSTAR | flags)

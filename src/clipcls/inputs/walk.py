@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -49,13 +48,14 @@ class _Walk:
         skipped: Why something was left out -> how often.
         skipped_paths: The first of them as (path, reason), at most `MOST_SKIPPED_PATHS`.
         unsearched: How many subfolders were not searched, as was asked.
+        found: What was found, as digests of real paths.
     """
 
     def __init__(self, options: DiscoveryOptions, is_image: Callable[[str], bool]) -> None:
         self._recursive = options.recursive
         self._is_excluded = Exclusions(options.exclude).match
         self._is_image = is_image
-        self._found: set[bytes] = set()
+        self.found: set[bytes] = set()
         self.skipped: Counter[str] = Counter()
         self.skipped_paths: list[tuple[str, str]] = []
         self.unsearched = 0
@@ -92,11 +92,12 @@ class _Walk:
             below = level.below + entry.name
             folder = _holds(entry.is_dir)
             meant = pattern is not None and pattern.matches(below, folder=folder)
-            if pattern and not (level.whole or meant or (folder and pattern.leads_through(below))):
+            led = pattern is not None and folder and pattern.leads_through(below)
+            if not (level.whole or meant or led):
                 continue
-            if reason := self._why_not(path, below, folder=folder, meant=meant or not level.whole):
+            if reason := self._why_not(path, below, folder=folder, meant=meant or led):
                 self._skip(path, reason)
-            elif folder and level.whole and not self._recursive:
+            elif folder and not (self._recursive or meant or led):
                 self.unsearched += 1
             elif folder:
                 whole = level.whole or meant
@@ -105,6 +106,17 @@ class _Walk:
                 yield path
             else:
                 self._skip(path, DUPLICATE)
+
+    def left_out(self) -> str:
+        """Return what was left out, as the end of a message; empty if nothing was."""
+        parts = []
+        if self.skipped:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
+            parts.append(f"{self.skipped.total()} skipped ({reasons})")
+        if self.unsearched:
+            noun = "subfolder" if self.unsearched == 1 else "subfolders"
+            parts.append(f"{self.unsearched} {noun} not searched (--no-recursive)")
+        return ": " + ", ".join(parts) if parts else ""
 
     def _level(
         self, path: str, place: str, below: str, whole: bool, walked: set[tuple[str, bool]]
@@ -142,8 +154,8 @@ class _Walk:
     def _is_new(self, identity: str) -> bool:
         # 16 bytes per file instead of its path keep the memory of long runs low.
         key = blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        new = key not in self._found
-        self._found.add(key)
+        new = key not in self.found
+        self.found.add(key)
         return new
 
     def _skip(self, path: str, reason: str) -> None:
@@ -171,10 +183,32 @@ class _Level:
     entries: Iterator[os.DirEntry[str]]
 
 
-class _Stream(ABC):
-    """Images out of names; what the names are is the subclass's business."""
+class PathStream:
+    """Finds the images that paths stand for, as they come; can be iterated once.
 
-    def __init__(self, options: DiscoveryOptions, is_image: Callable[[str], bool]) -> None:
+    Each path is taken literally, as in a list: a folder stands for the images in it, anything
+    else is yielded, whether or not it is there, and `*`, `@` and `-` mean nothing. To find nothing
+    is no error.
+
+    Args:
+        paths: Files and folders, in order; consumed one by one.
+        options: Depth, and what is left out.
+        is_image: Whether a file found inside a folder is an image; called for nothing else.
+
+    Attributes:
+        skipped: Why something was left out -> how often; complete after the iteration.
+        skipped_paths: The first of them as (path, reason), at most `MOST_SKIPPED_PATHS`.
+
+    Raises:
+        InputError: A single text in place of several paths, which would mean its letters.
+    """
+
+    def __init__(
+        self, paths: Iterable[str], options: DiscoveryOptions, *, is_image: Callable[[str], bool]
+    ) -> None:
+        if isinstance(paths, (str, bytes)):
+            raise InputError(f"inputs must be a list of paths, not the single text {paths!r}")
+        self._paths = paths
         self._walk = _Walk(options, is_image)
         self._started = False
         self.skipped = self._walk.skipped
@@ -184,15 +218,15 @@ class _Stream(ABC):
         if self._started:
             raise RuntimeError(f"a {type(self).__name__} can be iterated only once")
         self._started = True
-        for index, path in enumerate(self._all()):
+        for index, path in enumerate(self._found()):
             yield ImageRef(index, path)
 
-    @abstractmethod
-    def _all(self) -> Iterator[str]:
-        """Yield the paths that the names stand for, one by one."""
+    def _found(self) -> Iterator[str]:
+        for path in self._paths:
+            yield from self._walk.named(path)
 
 
-class Discovery(_Stream):
+class Discovery(PathStream):
     """Finds the images that the user's inputs stand for; can be iterated once.
 
     An input is a file, a folder, a glob pattern (where no such file exists), `@list.txt` (a file of
@@ -225,8 +259,7 @@ class Discovery(_Stream):
         is_image: Callable[[str], bool],
         stdin: BinaryIO | None = None,
     ) -> None:
-        _refuse_single(inputs)
-        super().__init__(options, is_image)
+        super().__init__(inputs, options, is_image=is_image)
         self._inputs = tuple(os.fspath(text) for text in inputs)
         self._null = options.null_separated
         if not self._inputs:
@@ -237,29 +270,20 @@ class Discovery(_Stream):
         if self._inputs.count(STDIN) > 1:
             raise InputError("standard input (-) is given twice: it can be read only once")
         for text in self._inputs:
-            if text == STDIN:
-                continue
             if is_list(text):
                 check_list(text, null=self._null)
             elif is_pattern(text):
-                pattern = Pattern(text)
-                if not any(True for _ in _Walk(options, is_image).below(pattern.top, pattern)):
-                    raise InputError(f"no file matches the pattern {visible(text)}")
+                walk, pattern = _Walk(options, is_image), Pattern(text)
+                if next(walk.below(pattern.top, pattern), None) is None:
+                    raise InputError(
+                        f"no file matches the pattern {visible(text)}{walk.left_out()}"
+                    )
             else:
                 _check_path(text)
         self.streams = any(map(is_stream, self._inputs))
-        if stdin is None and STDIN in self._inputs:
-            stdin = standard_input()
-        self._stdin = stdin
+        self._stdin = standard_input() if stdin is None and STDIN in self._inputs else stdin
 
-    def __iter__(self) -> Iterator[ImageRef]:
-        ref = None
-        for ref in super().__iter__():
-            yield ref
-        if ref is None:
-            raise InputError(self._nothing_found())
-
-    def _all(self) -> Iterator[str]:
+    def _found(self) -> Iterator[str]:
         for text in self._inputs:
             if is_list(text):
                 stdin = self._stdin if text == STDIN else None
@@ -270,60 +294,11 @@ class Discovery(_Stream):
                 yield from self._walk.below(pattern.top, pattern)
             else:
                 yield from self._walk.named(text)
-
-    def _nothing_found(self) -> str:
-        shown = ", ".join(visible(text) for text in self._inputs[:3])
-        if len(self._inputs) > 3:
-            shown += f" and {len(self._inputs) - 3} more"
-        found = []
-        if self.skipped:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
-            found.append(f"{self.skipped.total()} skipped ({reasons})")
-        if unsearched := self._walk.unsearched:
-            noun = "subfolder" if unsearched == 1 else "subfolders"
-            found.append(f"{unsearched} {noun} not searched (--no-recursive)")
-        return f"no images in {shown}: {', '.join(found) or 'nothing is there'}"
-
-
-class PathStream(_Stream):
-    """Finds the images that paths stand for, as they come; can be iterated once.
-
-    Each path is taken literally, as in a list: a folder stands for the images in it, anything
-    else is yielded, whether or not it is there, and `*`, `@` and `-` mean nothing. To find nothing
-    is no error.
-
-    Args:
-        paths: Files and folders, in order; consumed one by one.
-        options: Depth, and what is left out.
-        is_image: Whether a file found inside a folder is an image; called for nothing else.
-
-    Attributes:
-        skipped: Why something was left out -> how often; complete after the iteration.
-        skipped_paths: The first of them as (path, reason), at most `MOST_SKIPPED_PATHS`.
-
-    Raises:
-        InputError: A single text in place of several paths, which would mean its letters.
-    """
-
-    def __init__(
-        self,
-        paths: Iterable[str],
-        options: DiscoveryOptions,
-        *,
-        is_image: Callable[[str], bool],
-    ) -> None:
-        _refuse_single(paths)
-        super().__init__(options, is_image)
-        self._paths = paths
-
-    def _all(self) -> Iterator[str]:
-        for path in self._paths:
-            yield from self._walk.named(path)
-
-
-def _refuse_single(paths: object) -> None:
-    if isinstance(paths, (str, bytes)):
-        raise InputError(f"inputs must be a list of paths, not the single text {paths!r}")
+        if not self._walk.found:
+            shown = ", ".join(visible(text) for text in self._inputs[:3])
+            if len(self._inputs) > 3:
+                shown += f" and {len(self._inputs) - 3} more"
+            raise InputError(f"no images in {shown}{self._walk.left_out() or ': nothing is there'}")
 
 
 def _check_path(text: str) -> None:
