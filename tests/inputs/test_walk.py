@@ -440,6 +440,21 @@ def test_an_entry_that_cannot_be_looked_at_stays_in_its_place(
     assert paths(discover(["d/**/*.jpg"])) == [path for path in every if path not in missing]
 
 
+def test_a_link_that_can_be_followed_but_not_read_is_an_image(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree("d/a.jpg", "b.jpg")
+    os.symlink("../b.jpg", "d/link.jpg")
+
+    def refuse(path: str) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "readlink", refuse)
+    assert paths(discover(["d"])) == ["d/a.jpg", "d/link.jpg"]
+    assert paths(discover(["-"], stdin=b"d/link.jpg\n")) == ["d/link.jpg"]
+
+
+
 @pytest.mark.parametrize(
     "error", [PermissionError(13, "Permission denied"), OSError(5, "Bad sector")]
 )
