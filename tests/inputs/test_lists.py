@@ -231,6 +231,10 @@ def test_one_path_needs_no_separator(tree: Tree) -> None:
     assert paths(discover(["-"], null=True, stdin=b"a.jpg")) == ["a.jpg"]
 
 
+def test_one_letter_names_are_not_taken_for_utf16() -> None:
+    assert paths(discover(["-"], null=True, stdin=b"a\0b\0")) == ["a", "b"]
+
+
 @pytest.mark.parametrize("text", [b"a.jpg\0b.jpg\0", b"a.jpg\0", b"ab.jpg\0cd.jpg\0"])
 def test_a_list_file_separated_by_nul_is_refused_at_once_without_the_flag(
     tree: Tree, text: bytes

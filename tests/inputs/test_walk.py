@@ -454,7 +454,6 @@ def test_a_link_that_can_be_followed_but_not_read_is_an_image(
     assert paths(discover(["-"], stdin=b"d/link.jpg\n")) == ["d/link.jpg"]
 
 
-
 @pytest.mark.parametrize(
     "error", [PermissionError(13, "Permission denied"), OSError(5, "Bad sector")]
 )

@@ -26,35 +26,43 @@ def is_pattern(text: str) -> bool:
 class Pattern:
     """A glob pattern: `*`, `?`, `[abc]`, and `**` for any depth of folders.
 
-    Folders are walked elsewhere, so that patterns and folders agree on order, links, errors and
-    what is left out; wcmatch says what matches.
+    A walk asks it name by name, so that patterns and folders agree on order, links, errors and what
+    is left out, and no folder is listed in vain; wcmatch says which names match. The empty pattern
+    means the folder that it starts from.
 
     Attributes:
         top: The folder before the first wildcard, as it was given; empty for the current one.
+        start: The places in the pattern, counted in names, where what is in `top` stands.
+        end: The place of what the pattern means.
+        folders_only: Whether it means only folders.
     """
 
     def __init__(self, text: str) -> None:
         text = _with_slashes(text)
         wildcard = _wildcard.search(text)
         self.top = text[: text.rfind("/", 0, wildcard.start()) + 1] if wildcard else ""
-        parts = [part for part in text[len(self.top) :].split("/") if part not in ("", ".")]
-        self._folders_only = text.endswith("/")
-        self._any_depth = [*parts, "**"].index("**")
-        self._parts = [_compiled(part) for part in parts]
-        self._whole = _compiled("/".join(parts))
+        self._parts = [part for part in text[len(self.top) :].split("/") if part not in ("", ".")]
+        self._matchers = [_compiled(part) for part in self._parts]
+        self.end = len(self._parts)
+        self.folders_only = text.endswith("/")
+        self.start = self._with_skipped({0})
 
-    def matches(self, below: str, *, folder: bool) -> bool:
-        """Return whether a path below `top` is meant."""
-        return (folder or not self._folders_only) and self._whole.match(below)
+    def step(self, places: frozenset[int], name: str) -> frozenset[int]:
+        """Return the places after a name that stands at `places`; none if it leads nowhere."""
+        return self._with_skipped(
+            {
+                place if self._parts[place] == "**" else place + 1
+                for place in places - {self.end}
+                if self._matchers[place].match(name)
+            }
+        )
 
-    def leads_through(self, below: str) -> bool:
-        """Return whether something in a folder below `top` may be meant."""
-        depth = below.count("/")
-        if depth < self._any_depth:
-            parts = self._parts[depth:-1][:1]
-        else:
-            parts = self._parts[self._any_depth :]
-        return any(part.match(os.path.basename(below)) for part in parts)
+    def _with_skipped(self, places: set[int]) -> frozenset[int]:
+        # `**` also stands for no folder at all.
+        for place, part in enumerate(self._parts):
+            if place in places and part == "**":
+                places.add(place + 1)
+        return frozenset(places)
 
 
 class Exclusions:

@@ -38,6 +38,7 @@ _is_system = re.compile(
     r"|\$RECYCLE\.BIN|RECYCLER|System Volume Information|Thumbs\.db|ehthumbs\.db|desktop\.ini",
     re.IGNORECASE,
 ).fullmatch
+_WHOLE_FOLDER = Pattern("")
 _is_url = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE).match
 
 
@@ -70,42 +71,47 @@ class _Walk:
         else:
             yield from self.below(path)
 
-    def below(self, top: str, pattern: Pattern | None = None) -> Iterator[str]:
+    def below(self, top: str, pattern: Pattern = _WHOLE_FOLDER) -> Iterator[str]:
         """Walk a folder depth first, with a stack of its own: paths can be deep.
 
-        A link is followed to every folder at most once. So loops end, and folders full of links to
-        each other are not walked once per combination.
+        A link to a folder is followed, unless that was walked for the same part of the pattern.
+        So loops end, and folders full of links to each other are not walked once per combination.
 
         Args:
             top: The folder.
-            pattern: What is meant, and all images in folders that are meant; None means all images.
+            pattern: The files that are meant, and the folders, in which all images are meant.
         """
-        walked: set[tuple[str, bool]] = set()
-        levels = [self._level(top, _identity(top), "", pattern is None, walked)]
+        whole = pattern.end in pattern.start
+        real = _identity(top or os.curdir)
+        walked = {(real, whole, pattern.start - {pattern.end})}
+        levels = [_Level(top, real, "", whole, pattern.start, self._listed(top))]
         while levels:
             level = levels[-1]
             entry = next(level.entries, None)
             if entry is None:
                 levels.pop()
                 continue
-            path, place = os.path.join(level.path, entry.name), os.path.join(level.real, entry.name)
+            path, real = os.path.join(level.path, entry.name), os.path.join(level.real, entry.name)
             below = level.below + entry.name
-            folder = _holds(entry.is_dir)
-            meant = pattern is not None and pattern.matches(below, folder=folder)
-            led = pattern is not None and folder and pattern.leads_through(below)
-            if not (level.whole or meant or led):
+            folder, link = _holds(entry.is_dir), _holds(entry.is_symlink)
+            places = pattern.step(level.places, entry.name)
+            end = pattern.end in places
+            named = bool(places) if folder else end and not pattern.folders_only
+            if not (level.whole or named):
                 continue
-            if reason := self._why_not(path, below, folder=folder, meant=meant or led):
+            real = _identity(path) if link else real
+            walk = (real, level.whole or end, places - {pattern.end})
+            if reason := self._why_not(path, below, folder=folder, named=named):
                 self._skip(path, reason)
-            elif folder and not (self._recursive or meant or led):
+            elif folder and not (self._recursive or named):
                 self.unsearched += 1
-            elif folder:
-                whole = level.whole or meant
-                levels.append(self._level(path, place, below + "/", whole, walked))
-            elif self._is_new(_identity(path) if _holds(entry.is_symlink) else place):
-                yield path
-            else:
+            elif link and walk in walked if folder else not self._is_new(real):
                 self._skip(path, DUPLICATE)
+            elif folder:
+                walked.add(walk)
+                levels.append(_Level(path, real, below + "/", walk[1], places, self._listed(path)))
+            else:
+                yield path
 
     def left_out(self) -> str:
         """Return what was left out, as the end of a message; empty if nothing was."""
@@ -118,31 +124,22 @@ class _Walk:
             parts.append(f"{self.unsearched} {noun} not searched (--no-recursive)")
         return ": " + ", ".join(parts) if parts else ""
 
-    def _level(
-        self, path: str, place: str, below: str, whole: bool, walked: set[tuple[str, bool]]
-    ) -> _Level:
-        """List a folder, unless it is a link to one that was walked; `place` is no link's path."""
-        real = _identity(path or os.curdir)
-        entries: list[os.DirEntry[str]] = []
-        if real != place and (real, whole) in walked:
-            self._skip(path, DUPLICATE)
-        else:
-            walked.add((real, whole))
-            try:
-                with os.scandir(path or os.curdir) as listed:
-                    entries = sorted(listed, key=lambda entry: name_order(entry.name))
-            except (OSError, ValueError) as error:
-                self._skip(path, f"{UNREADABLE} folder: {_reason(error)}")
-        return _Level(path, real, below, whole, iter(entries))
+    def _listed(self, path: str) -> Iterator[os.DirEntry[str]]:
+        try:
+            with os.scandir(path or os.curdir) as entries:
+                return iter(sorted(entries, key=lambda entry: name_order(entry.name)))
+        except (OSError, ValueError) as error:
+            self._skip(path, f"{UNREADABLE} folder: {_reason(error)}")
+            return iter(())
 
-    def _why_not(self, path: str, below: str, *, folder: bool, meant: bool) -> str | None:
+    def _why_not(self, path: str, below: str, *, folder: bool, named: bool) -> str | None:
         """Say why something is left out of a walk, if it is."""
         name = os.path.basename(path)
         if self._is_excluded(below):
             return EXCLUDED
         if _is_system(name):
             return f"{SYSTEM} folder" if folder else f"{SYSTEM} file"
-        if meant:
+        if named:
             return None
         if name.startswith("."):
             return HIDDEN
@@ -172,7 +169,8 @@ class _Level:
         path: As it is shown.
         real: Its real path.
         below: Its path below the top of the walk, with a slash at the end.
-        whole: Whether all images in it are taken, not only what a pattern matches.
+        whole: Whether all images in it are meant, not only what the pattern matches.
+        places: Where in the pattern it stands.
         entries: What is still to come.
     """
 
@@ -180,6 +178,7 @@ class _Level:
     real: str
     below: str
     whole: bool
+    places: frozenset[int]
     entries: Iterator[os.DirEntry[str]]
 
 
