@@ -70,6 +70,11 @@ def test_all_bytes_are_some_text(data: bytes) -> None:
     assert isinstance(read_text(data), str)
 
 
+@pytest.mark.parametrize("data", [b"AB\x01\0\x02\0\n\0", b"\0A\0\x1b\0B", b"\0\0\0\0"])
+def test_numbers_are_not_taken_for_utf16(data: bytes) -> None:
+    assert "\0" in read_text(data)
+
+
 @pytest.mark.parametrize("names", [["cat", "dog"], ["a.jpg", "bc.jpg", "é.jpg"], ["é", "è"]])
 @pytest.mark.parametrize("end", ["", "\0"])
 def test_names_separated_by_nuls_are_not_taken_for_utf16(names: list[str], end: str) -> None:
