@@ -527,7 +527,7 @@ def test_an_input_is_never_overwritten_by_its_own_result(colours: Path, tmp_path
 
 
 def test_an_empty_pipe_leaves_nothing_behind(colours: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no pictures"):
+    with pytest.raises(InputError, match="no images"):
         classify(job(colours, tmp_path / "out.csv", inputs=("-",)), stdin=io.BytesIO())
     assert [p.name for p in tmp_path.iterdir()] == ["pictures"]
 

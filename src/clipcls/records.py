@@ -89,6 +89,7 @@ class RunReport:
         counts: Prediction -> number of images, those of the earlier run included.
         reasons: Reason -> number of failures.
         skipped: Why a file was left out (`hidden`, `not an image`, `duplicate`) -> how many.
+        skipped_paths: The first of the files left out, as (path, why).
         seconds: Wall time of the scoring loop, without loading the model.
         interrupted: Whether the run was stopped before its end.
         model: The name of the model that made the rows.
@@ -100,6 +101,7 @@ class RunReport:
     counts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
+    skipped_paths: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
     model: str = ""

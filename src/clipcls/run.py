@@ -233,6 +233,7 @@ def _classify(  # noqa: PLR0913  what a run is made of
     report.interrupted = stream.interrupted
     report.seconds = time.perf_counter() - began
     report.skipped.update(inputs.skipped)
+    report.skipped_paths = inputs.skipped_paths
     if not report.interrupted:
         sink.finish(_summary(report, inputs))
     return report
@@ -249,7 +250,7 @@ class _Listed(Iterator[ImageRef]):
     def __init__(self, job: Job, stdin: BinaryIO | None) -> None:
         given = job.inputs
         found = Discovery(given.paths, given.discovery, is_image=is_candidate, stdin=stdin)
-        self.skipped = found.skipped
+        self.skipped, self.skipped_paths = found.skipped, found.skipped_paths
         refs = iter(found)
         self._listed = [next(refs)] if found.streams else list(refs)
         self.total = None if found.streams else len(self._listed)
@@ -327,6 +328,7 @@ def _summary(report: RunReport, inputs: _Listed) -> dict[str, Any]:
         "counts": dict(report.counts),
         "reasons": dict(report.reasons),
         "skipped": dict(report.skipped),
+        "skipped_paths": [[printable_path(path), why] for path, why in report.skipped_paths],
         "inputs_sha256": inputs.digest(),
     }
 
