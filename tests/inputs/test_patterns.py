@@ -59,7 +59,10 @@ def test_double_star_ends_in_link_loops(tree: Tree) -> None:
     tree("d/x/a.jpg")
     os.symlink("..", "d/x/up")
     os.symlink("..", "d/x/up2")
-    assert paths(discover(["d/**/*.jpg"])) == ["d/x/a.jpg"]
+    for pattern in ("d/**/*.jpg", "d/**"):
+        found = discover([pattern])
+        assert paths(found) == ["d/x/a.jpg"]
+        assert found.skipped == Counter({DUPLICATE: 2})
 
 
 def test_a_file_of_that_very_name_beats_the_pattern(tree: Tree) -> None:
@@ -214,6 +217,14 @@ def test_what_is_excluded_is_counted_and_not_entered(
     found = discover(["d"], exclude=["*old", "*.txt"])
     assert paths(found) == ["d/a.jpg"]
     assert found.skipped == Counter({EXCLUDED: 3})
+
+
+def test_a_folder_is_walked_though_a_link_led_to_a_part_of_it(tree: Tree) -> None:
+    tree("d/z/raw/a.jpg", "d/z/b.jpg")
+    os.symlink("z", "d/link")
+    found = discover(["d"], exclude=["link/raw"])
+    assert paths(found) == ["d/link/b.jpg", "d/z/raw/a.jpg"]
+    assert found.skipped == Counter({EXCLUDED: 1, DUPLICATE: 1})
 
 
 def test_what_is_named_is_not_excluded(tree: Tree) -> None:

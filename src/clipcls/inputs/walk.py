@@ -105,6 +105,7 @@ class _Walk:
                 self._skip(path, reason)
             elif folder and not (self._recursive or named):
                 self.unsearched += 1
+            # A folder that only a link led to is walked again: exclusions are for paths.
             elif link and walk in walked if folder else not self._is_new(real):
                 self._skip(path, DUPLICATE)
             elif folder:
