@@ -9,6 +9,8 @@ and no weights; those whose text tower needs the hub have no parameter count.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -41,16 +43,41 @@ def sizes(open_clip: Any, name: str) -> dict[str, int]:
 def entry(open_clip: Any, name: str, found: Architecture) -> dict[str, Any]:
     """Return the catalog's entry of one architecture, without what is not known."""
     fields = {**asdict(found), **sizes(open_clip, name)}
+    fields["tags"] = {
+        tag: {"hub": known.hub, "quick_gelu": known.quick_gelu, "preprocess": known.preprocessing}
+        for tag, known in found.tags.items()
+    }
     return {key: value for key, value in fields.items() if value is not None}
+
+
+def openai_archives(open_clip: Any, names: Iterable[str]) -> dict[str, str]:
+    """Return SHA-256 -> architecture of OpenAI's archives: their addresses hold the digest."""
+    found = {}
+    for name in names:
+        for tag in open_clip.list_pretrained_tags_by_model(name):
+            address = open_clip.get_pretrained_cfg(name, tag)["url"]
+            digest = re.search(r"//openaipublic\.[^/]+/.*/([0-9a-f]{64})/", address)
+            if digest and not name.endswith("-quickgelu"):
+                found[digest[1]] = name
+    return found
 
 
 def main() -> None:
     """Write the catalog."""
     open_clip = import_open_clip()
-    entries = {name: entry(open_clip, name, found) for name, found in live_architectures().items()}
-    content = {"open_clip": version("open_clip_torch"), "architectures": entries}
+    known = live_architectures()
+    content = {
+        "open_clip": version("open_clip_torch"),
+        "openai_archives": openai_archives(open_clip, known),
+        "preprocessing": {
+            tag.preprocessing: dict(tag.preprocess)
+            for found in known.values()
+            for tag in found.tags.values()
+        },
+        "architectures": {name: entry(open_clip, name, found) for name, found in known.items()},
+    }
     TARGET.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(f"{TARGET.name}: {len(entries)} architectures of open_clip {content['open_clip']}")
+    print(f"{TARGET.name}: {len(known)} architectures of open_clip {content['open_clip']}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clipcls import Classifier, DecodeOptions, Failure, Prediction, RuntimeOptions, ScoringOptions
 from clipcls.errors import DecodeError, LabelError, ModelError, TemplateError, UnknownModelError
-from clipcls.models.names import ModelSpec, resolve_model
+from clipcls.models.names import ModelSpec, Published, resolve_model
 from clipcls.testing import FakeEncoder, colour_image, save_colours
 from tests.hub_cache import HubCache, hub_cache
 
@@ -58,8 +58,8 @@ def test_an_empty_folder_among_others_ends_nothing(colours: Path, tmp_path: Path
 
 
 def test_what_a_model_name_left_open_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipcls.classifier.load_encoder", lambda spec, device: FakeEncoder())
-    monkeypatch.setattr("clipcls.classifier.pull", lambda spec, tell: None)
+    monkeypatch.setattr("clipcls.classifier.load_encoder", lambda spec, device, fit: FakeEncoder())
+    monkeypatch.setattr(Published, "checkpoint", lambda spec, tell: Path("weights"))
     with pytest.warns(UserWarning, match="ViT-B-32"):
         assert classifier(model="ViT-B-32").encoder
 
@@ -69,7 +69,7 @@ def test_a_user_who_names_no_model_is_told_of_mini(
 ) -> None:
     loaded = []
 
-    def load(spec: ModelSpec, device: object) -> FakeEncoder:
+    def load(spec: ModelSpec, device: object, fit: object) -> FakeEncoder:
         loaded.append(spec.name)
         return FakeEncoder()
 
@@ -145,7 +145,7 @@ def test_options_reach_the_scores() -> None:
 
 
 def test_nothing_is_loaded_before_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(spec: ModelSpec, device: object) -> FakeEncoder:
+    def load(spec: ModelSpec, device: object, fit: object) -> FakeEncoder:
         raise AssertionError("loaded")
 
     monkeypatch.setattr("clipcls.classifier.load_encoder", load)

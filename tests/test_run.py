@@ -33,7 +33,7 @@ from clipcls.errors import (
     ResumeError,
 )
 from clipcls.labels import make_labels
-from clipcls.models.names import ModelSpec
+from clipcls.models.names import ModelSpec, Published
 from clipcls.options import (
     DecodeOptions,
     DiscoveryOptions,
@@ -546,7 +546,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch, hub_cache: HubCache) -> list[str]:
     """The names of the models that are loaded; each is the fake encoder under that name."""
     names: list[str] = []
 
-    def load(spec: ModelSpec, device: object) -> FakeEncoder:
+    def load(spec: ModelSpec, device: object, fit: object) -> FakeEncoder:
         names.append(spec.name)
         encoder = FakeEncoder()
         encoder.name = spec.name
@@ -630,6 +630,6 @@ def test_a_device_that_is_not_there_costs_no_download(
     def pull(spec: ModelSpec, tell: object) -> Path:
         raise AssertionError("downloads")
 
-    monkeypatch.setattr("clipcls.models.auto.pull", pull)
+    monkeypatch.setattr(Published, "checkpoint", pull)
     with pytest.raises(DeviceError):
         run(unnamed(job(colours, runtime=RuntimeOptions("cuda:99"))))

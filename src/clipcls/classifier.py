@@ -18,7 +18,7 @@ from clipcls.inputs.walk import PathStream
 from clipcls.labels import Label, make_labels
 from clipcls.models.auto import settle
 from clipcls.models.devices import DeviceChoice, choose_device
-from clipcls.models.files import Tell, pull
+from clipcls.models.files import Tell
 from clipcls.models.names import ModelSpec, default_model, resolve_model
 from clipcls.models.openclip import load_encoder
 from clipcls.options import (
@@ -35,7 +35,7 @@ from clipcls.scoring import Scorer, check_labels_fit, class_matrix, score
 if TYPE_CHECKING:
     from PIL import Image
 
-    from clipcls.models.openclip import Encoder
+    from clipcls.models.base import Encoder
 
 Labels = str | Sequence[str] | Sequence[Label] | Mapping[str, str | Sequence[str]]
 PathLike = str | os.PathLike[str]
@@ -119,7 +119,7 @@ class Classifier:
         # First, because a device that is not there must not cost a download.
         device = self.device
         self.settle()
-        return load_encoder(self._model, device)
+        return load_encoder(self._model, device, self._decode.fit)
 
     @property
     def name(self) -> str:
@@ -138,7 +138,7 @@ class Classifier:
         self._model = settle(self._model, made_by=made_by, tell=tell)
         for note in self._model.notes:
             self.warn(note)
-        pull(self._model, tell=tell)
+        self._model.checkpoint(tell)
         self._settled = True
 
     def fingerprint(self, precision: Precision) -> str:

@@ -29,7 +29,7 @@ from clipcls.options import DecodeOptions
 from clipcls.records import Embedded, Failure
 
 if TYPE_CHECKING:
-    from clipcls.models.openclip import Encoder
+    from clipcls.models.base import Encoder
 
 LOOK_AHEAD_BATCHES = 3
 """One batch is being encoded, one waits ready, one is being decoded; more only costs memory."""

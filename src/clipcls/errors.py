@@ -77,13 +77,16 @@ class ModelDownloadError(ModelError):
     Args:
         message: The line that the user reads.
         reason: Why, as a clause without the advice (`the disk is full`).
+        advice: What mends it; empty where a network does.
 
     Attributes:
         reason: That clause, or the message where none was given.
+        advice: As given.
     """
 
-    def __init__(self, message: str, reason: str = "") -> None:
+    def __init__(self, message: str, reason: str = "", advice: str = "") -> None:
         self.reason = reason or message
+        self.advice = advice
         super().__init__(message)
 
 

@@ -48,7 +48,7 @@ from clipcls.scoring import score
 from clipcls.text import printable_path
 
 if TYPE_CHECKING:
-    from clipcls.models.openclip import Encoder
+    from clipcls.models.base import Encoder
 
 
 @dataclass(frozen=True)

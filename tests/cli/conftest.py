@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from clipcls.cli import app
-from clipcls.models.names import ModelSpec
+from clipcls.models.names import ModelSpec, Published
 from clipcls.testing import FakeEncoder
 
 Invoke = Callable[..., Result]
@@ -19,14 +19,13 @@ Invoke = Callable[..., Result]
 def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
     """Run `clipcls ARGUMENTS`; models are all here, load at once and know colours."""
 
-    def load(spec: ModelSpec, device: object) -> FakeEncoder:
+    def load(spec: ModelSpec, device: object, fit: object) -> FakeEncoder:
         encoder = FakeEncoder()
         encoder.name = spec.name
         return encoder
 
     monkeypatch.setattr("clipcls.classifier.load_encoder", load)
-    monkeypatch.setattr("clipcls.models.auto.pull", lambda spec, tell: Path("weights"))
-    monkeypatch.setattr("clipcls.classifier.pull", lambda spec, tell: None)
+    monkeypatch.setattr(Published, "checkpoint", lambda spec, tell: Path("weights"))
 
     def call(*arguments: object, stdin: bytes | None = None) -> Result:
         return CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)

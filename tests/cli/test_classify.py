@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clipcls.errors import ModelDownloadError
-from clipcls.models.names import ModelSpec
+from clipcls.models.names import ModelSpec, Published
 from clipcls.outputs.manifest import manifest_path
 from clipcls.testing import save_colours
 from tests.cli.conftest import Invoke
@@ -161,7 +161,7 @@ def without_fast(monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:
     def pull(spec: ModelSpec, tell: object) -> Path:
         raise ModelDownloadError("long advice", "the disk is full")
 
-    monkeypatch.setattr("clipcls.models.auto.pull", pull)
+    monkeypatch.setattr(Published, "checkpoint", pull)
 
 
 @pytest.mark.usefixtures("without_fast")

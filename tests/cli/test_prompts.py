@@ -105,7 +105,7 @@ def test_short_prompts_are_shown_without_loading_a_tokenizer(
     def show(label: str) -> Result:
         return prompts("show", "--label", label, "--templates", "plain")
 
-    monkeypatch.setattr("clipcls.models.openclip.load_tokenizer", load)
+    monkeypatch.setattr("clipcls.models.tokenizer.load_tokenizer", load)
     assert show("b" * 75).exit_code == 0
     assert isinstance(show("b" * 76).exception, AssertionError)
     assert isinstance(show("é").exception, AssertionError)

@@ -20,8 +20,8 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from clipcls.errors import ModelDownloadError, ModelError
-from clipcls.models.files import checkpoint_in, describe, pull, read_config, weights_location
-from clipcls.models.names import CONFIG_NAME, ModelSpec, resolve_model
+from clipcls.models.files import CONFIG_NAME, checkpoint_in, read_config
+from clipcls.models.names import ModelSpec, describe, resolve_model
 from tests.hub_cache import HubCache, hub_cache
 
 __all__ = ["hub_cache"]
@@ -61,27 +61,27 @@ def http_error(kind: type[errors.HfHubHTTPError], status: int) -> errors.HfHubHT
 
 
 def test_cached_weights_are_used_without_network(hub_cache: HubCache) -> None:
-    assert weights_location(FAST) is None
+    assert FAST.here() is None
     path = hub_cache.add(FAST_REPOSITORY, "open_clip_pytorch_model.bin", b"weights")
-    assert weights_location(FAST) == path
-    assert pull(FAST).read_bytes() == b"weights"
+    assert FAST.here() == path
+    assert FAST.checkpoint().read_bytes() == b"weights"
 
 
 def test_safetensors_come_before_pickles(hub_cache: HubCache) -> None:
     hub_cache.add(FAST_REPOSITORY, "open_clip_pytorch_model.bin", b"pickle")
     path = hub_cache.add(FAST_REPOSITORY, "open_clip_model.safetensors", b"safe")
-    assert weights_location(FAST) == path
+    assert FAST.here() == path
 
 
 def test_weights_under_a_name_of_their_own(hub_cache: HubCache) -> None:
     spec = resolve_model("ViTamin-S:datacomp1b")
     path = hub_cache.add("jienengchen/ViTamin-S", "pytorch_model.bin", b"weights")
-    assert weights_location(spec) == path
+    assert spec.here() == path
 
 
 def test_offline_says_what_to_do(hub_cache: HubCache) -> None:
     with pytest.raises(ModelDownloadError, match=r"HF_HUB_OFFLINE.*clipcls models pull ViT-B-32"):
-        pull(FAST)
+        FAST.checkpoint()
 
 
 @pytest.mark.usefixtures("online")
@@ -92,7 +92,7 @@ def test_hub_out_of_reach_is_noticed_before_any_download(monkeypatch: pytest.Mon
     let_answer(monkeypatch, refuse)
     let_download(monkeypatch, failing(AssertionError("must not be tried")))
     with pytest.raises(ModelDownloadError, match=r"cannot be reached.*--model FOLDER"):
-        pull(FAST)
+        FAST.checkpoint()
 
 
 @pytest.mark.usefixtures("online")
@@ -106,7 +106,7 @@ def test_download_goes_on_to_the_next_name(monkeypatch: pytest.MonkeyPatch) -> N
         return "/there"
 
     let_download(monkeypatch, download)
-    assert pull(FAST) == Path("/there")
+    assert FAST.checkpoint() == Path("/there")
     names = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
     assert asked == [(FAST_REPOSITORY, name) for name in names]
 
@@ -120,7 +120,7 @@ def test_a_hub_model_comes_with_its_configuration(monkeypatch: pytest.MonkeyPatc
         return f"/there/{name}"
 
     let_download(monkeypatch, download)
-    assert pull(resolve_model("hf-hub:owner/name")).name == "open_clip_model.safetensors"
+    assert resolve_model("hf-hub:owner/name").checkpoint().name == "open_clip_model.safetensors"
     assert asked == [("owner/name", CONFIG_NAME), ("owner/name", "open_clip_model.safetensors")]
 
 
@@ -144,7 +144,7 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 @pytest.mark.parametrize("progress", [True, False])
 def test_bars_are_drawn_only_when_asked_for(bars: list[bool], progress: bool) -> None:
     with pytest.raises(ModelDownloadError):
-        pull(resolve_model("hf-hub:owner/name"), tell=print if progress else None)
+        resolve_model("hf-hub:owner/name").checkpoint(print if progress else None)
     assert bars == [progress] * 3
     assert not are_progress_bars_disabled()
 
@@ -154,7 +154,7 @@ def test_bars_that_the_program_switched_off_stay_off(bars: list[bool]) -> None:
     disable_progress_bars()
     try:
         with pytest.raises(ModelDownloadError):
-            pull(FAST)
+            FAST.checkpoint()
         assert are_progress_bars_disabled()
     finally:
         enable_progress_bars()
@@ -166,7 +166,7 @@ def test_bars_that_the_user_s_variable_demands_are_drawn(
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_PROGRESS_BARS", False)
     with pytest.raises(ModelDownloadError):
-        pull(FAST)
+        FAST.checkpoint()
     assert all(bars)
 
 
@@ -191,7 +191,7 @@ def test_download_trouble_becomes_one_line(
 ) -> None:
     let_download(monkeypatch, failing(error))
     with pytest.raises(ModelDownloadError, match=message) as caught:
-        pull(FAST)
+        FAST.checkpoint()
     assert "\n" not in str(caught.value)
 
 

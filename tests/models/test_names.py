@@ -13,16 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipcls.errors import ClipclsError, ModelError, OptionError, UnknownModelError
-from clipcls.models.catalog import architectures, catalog
+from clipcls.models.catalog import PUBLISHED, architectures, catalog
 from clipcls.models.names import (
-    ACCURACY,
     MINI_FOLDER,
     OPENAI_SPELLINGS,
     PRESETS,
+    Folder,
+    HubRepo,
+    Published,
+    WeightFile,
     accuracy,
     complete_model,
     default_model,
-    published,
+    preset,
     resolve_model,
 )
 
@@ -43,16 +46,17 @@ def weight_file(folder: Path, name: str = "weights.pt") -> Path:
     return path
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_is_a_published_pair(preset: str) -> None:
-    spec = resolve_model(preset)
-    assert spec.name == PRESETS[preset].name
+@pytest.mark.parametrize("word", ["fast", "balanced", "best"])
+def test_a_preset_is_a_published_pair(word: str) -> None:
+    spec = resolve_model(word)
+    assert spec.name == PRESETS[word].model
     assert spec.name in PAIRS
     assert accuracy(spec) is not None
 
 
 def test_presets_are_those_of_the_documentation() -> None:
-    assert {word: preset.name for word, preset in PRESETS.items()} == {
+    assert {word: found.model for word, found in PRESETS.items()} == {
+        "mini": "bundled/mini",
         "fast": "ViT-B-32-256:datacomp_s34b_b86k",
         "balanced": "PE-Core-B-16:meta",
         "best": "PE-Core-L-14-336:meta",
@@ -62,9 +66,8 @@ def test_presets_are_those_of_the_documentation() -> None:
 @given(st.sampled_from(PAIRS))
 def test_every_pair_means_itself(name: str) -> None:
     spec = resolve_model(name)
-    assert (spec.kind, spec.name, f"{spec.architecture}:{spec.tag}") == ("pretrained", name, name)
+    assert spec == Published(name)
     assert spec.notes == ()
-    assert spec == published(name)
 
 
 @given(st.text())
@@ -84,14 +87,14 @@ def test_openai_spelling_takes_a_tag() -> None:
 
 def test_bare_architecture_takes_the_most_accurate_weights_and_says_so() -> None:
     spec = resolve_model("ViT-L-14")
-    assert spec.tag == "dfn2b"
+    assert spec.name == "ViT-L-14:dfn2b"
     assert "ViT-L-14:dfn2b" in spec.notes[0]
     assert "81.4" in spec.notes[0]
 
 
 def test_bare_architecture_without_known_accuracy_takes_the_newest() -> None:
     spec = resolve_model("convnext_xxlarge")
-    assert spec.tag == "laion2b_s34b_b82k_augreg_soup"
+    assert spec.name == "convnext_xxlarge:laion2b_s34b_b82k_augreg_soup"
     assert "newest" in spec.notes[0]
 
 
@@ -134,15 +137,13 @@ def test_malformed_hub_address_is_refused(word: str) -> None:
 
 
 def test_hub_address() -> None:
-    spec = resolve_model("hf-hub:laion/some-model")
-    assert (spec.kind, spec.name) == ("hub", "hf-hub:laion/some-model")
+    assert resolve_model("hf-hub:laion/some-model") == HubRepo("hf-hub:laion/some-model")
 
 
 @pytest.mark.parametrize("prefix", ["", "local-dir:"])
 def test_folder_with_configuration(tmp_path: Path, prefix: str) -> None:
     (tmp_path / "open_clip_config.json").write_text("{}")
-    spec = resolve_model(f"{prefix}{tmp_path}")
-    assert (spec.kind, spec.name, spec.path) == ("folder", str(tmp_path), tmp_path)
+    assert resolve_model(f"{prefix}{tmp_path}") == Folder(str(tmp_path), tmp_path)
 
 
 def test_folder_without_configuration_is_refused(tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_folder_called_like_a_model_is_told_how_to_be_meant(
     (tmp_path / "fast").mkdir()
     monkeypatch.chdir(tmp_path)
     spec = resolve_model("fast")
-    assert spec.kind == "pretrained"
+    assert isinstance(spec, Published)
     assert "./fast" in spec.notes[0]
 
 
@@ -190,9 +191,9 @@ def test_file_with_unknown_arch_gets_a_near_match(tmp_path: Path) -> None:
 
 
 def test_file_takes_the_preprocessing_that_all_weights_share(tmp_path: Path) -> None:
-    spec = resolve_model(str(weight_file(tmp_path)), "ViT-B-16-SigLIP2")
-    assert (spec.kind, spec.architecture, spec.tag) == ("file", "ViT-B-16-SigLIP2", None)
-    assert spec.notes == ()
+    path = weight_file(tmp_path)
+    spec = resolve_model(str(path), "ViT-B-16-SigLIP2")
+    assert spec == WeightFile(str(path), path, "ViT-B-16-SigLIP2")
 
 
 def test_file_whose_activation_is_open_gets_a_note(tmp_path: Path) -> None:
@@ -206,7 +207,9 @@ def test_file_whose_preprocessing_is_open_is_refused_until_it_has_a_tag(tmp_path
     path = str(weight_file(tmp_path))
     with pytest.raises(ModelError, match="--arch ViT-L-14:TAG .*0.5 0.5 0.5.*laion2b_s32b_b82k"):
         resolve_model(path, "ViT-L-14")
-    assert resolve_model(path, "ViT-L-14:laion2b_s32b_b82k").tag == "laion2b_s32b_b82k"
+    spec = resolve_model(path, "ViT-L-14:laion2b_s32b_b82k")
+    assert isinstance(spec, WeightFile)
+    assert spec.tag == "laion2b_s32b_b82k"
 
 
 def test_file_of_an_unpublished_architecture_is_refused(tmp_path: Path) -> None:
@@ -216,7 +219,9 @@ def test_file_of_an_unpublished_architecture_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arch", ["ViT-L-14", "ViT-L/14", "ViT-L-14:openai"])
 def test_torchscript_archive_is_openai_s(tmp_path: Path, arch: str) -> None:
-    assert resolve_model(str(archive(tmp_path / "model.pt")), arch).tag == "openai"
+    spec = resolve_model(str(archive(tmp_path / "model.pt")), arch)
+    assert isinstance(spec, WeightFile)
+    assert (spec.architecture, spec.tag) == ("ViT-L-14", "openai")
 
 
 @pytest.mark.parametrize("arch", ["ViT-L-14:dfn2b", "PE-Core-B-16"])
@@ -241,12 +246,12 @@ def test_default_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_known_accuracy_belongs_to_a_pair() -> None:
-    assert set(ACCURACY) <= set(PAIRS)
+    assert set(PUBLISHED["imagenet_top1"]) <= set(PAIRS)
 
 
 def test_completion() -> None:
     assert complete_model("ba") == ["balanced"]
-    assert complete_model("")[:5] == ["mini", "auto", *PRESETS]
+    assert complete_model("")[:5] == ["auto", *PRESETS]
     assert "ViT-B-32" in complete_model("vit-b")
     assert "ViT-B-32:openai" in complete_model("ViT-B-32:o")
     assert complete_model("ViT-M-32") == []
@@ -273,7 +278,8 @@ def test_an_empty_name_is_not_the_current_folder(
 
 def test_mini_is_the_folder_in_the_package() -> None:
     spec = resolve_model("mini")
-    assert (spec.kind, spec.name, spec.path, spec.notes) == ("folder", "mini", MINI_FOLDER, ())
+    assert spec == Folder("mini", MINI_FOLDER)
+    assert preset("mini") == spec
     assert (MINI_FOLDER / "open_clip_config.json").is_file()
     assert accuracy(spec) is None
     with pytest.raises(OptionError, match="--arch"):
@@ -290,6 +296,7 @@ def test_a_folder_of_the_user_never_passes_for_mini(
     assert resolve_model("./mini").name == "./mini"
     assert resolve_model("mini/").name == "./mini/"
     named = resolve_model("mini")
+    assert isinstance(named, Folder)
     assert named.path == MINI_FOLDER
     assert "./mini" in named.notes[0]
 

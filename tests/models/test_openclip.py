@@ -29,11 +29,13 @@ from clipcls.errors import (
 )
 from clipcls.models.devices import DeviceChoice
 from clipcls.models.names import MINI_FOLDER, resolve_model
-from clipcls.models.openclip import OpenClipEncoder, PromptTokenizer, load_encoder, load_tokenizer
+from clipcls.models.openclip import OpenClipEncoder, load_encoder
+from clipcls.models.pixels import PixelTransform
+from clipcls.models.tokenizer import PromptTokenizer, load_tokenizer
 from clipcls.options import Precision
 from tests.checkpoints import CheckpointFolders, checkpoints, named_config
 from tests.hub_cache import HubCache, hub_cache
-from tests.models.test_weights import as_torchscript
+from tests.models.test_weights import as_if_published, as_torchscript
 
 __all__ = ["checkpoints", "hub_cache"]
 
@@ -442,12 +444,16 @@ def test_hub_model_that_is_not_here(hub_cache: HubCache) -> None:
 
 @pytest.mark.slow
 def test_openai_weights_run_with_quickgelu_however_they_are_named(
-    checkpoints: CheckpointFolders, hub_cache: HubCache, tmp_path: Path
+    checkpoints: CheckpointFolders,
+    hub_cache: HubCache,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = checkpoints.folder("ViT-B-32-quickgelu")
     hub_cache.add("timm/vit_base_patch32_clip_224.openai", WEIGHTS, folder / WEIGHTS)
     model = open_clip.create_model(f"local-dir:{folder}")
     as_torchscript(model, tmp_path / "ViT-B-32.pt", size=224)
+    as_if_published(monkeypatch, tmp_path / "ViT-B-32.pt")
 
     expected = load(folder)
     batch = batch_of(expected, 2)
@@ -477,6 +483,9 @@ class Greedy:
         self.preprocess_cfg = {**named_config("tiny")["preprocess_cfg"], "size": 8}
         self.logit_scale = torch.tensor(0.0)
 
+    def modules(self) -> list[Any]:
+        return [self]
+
     def _embed(self, batch: torch.Tensor) -> torch.Tensor:
         self.sizes.append(len(batch))
         if len(batch) > self.capacity:
@@ -494,7 +503,8 @@ def greedy_encoder(
 ) -> tuple[OpenClipEncoder, Greedy]:
     model = Greedy(capacity, error)
     tokenizer = PromptTokenizer(open_clip.SimpleTokenizer(), 77)
-    return OpenClipEncoder(model, tokenizer, on_cpu(), ("greedy", "0"), 4), model
+    transform = PixelTransform(model.preprocess_cfg)
+    return OpenClipEncoder(model, tokenizer, transform, on_cpu(), ("greedy", "0", 4)), model
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from clipcls.errors import ModelError, WeightsMismatchError
-from clipcls.models.weights import digest_of, fit, parameters_in, read_weights
+from clipcls.models.weights import digest_of, fit_weights, parameters_in, read_weights
 from examples.make_checkpoint import random_model
 from tests.checkpoints import CheckpointFolders, checkpoints
 from tests.hub_cache import HubCache, hub_cache
@@ -43,6 +43,12 @@ def as_torchscript(model: Any, path: Path, size: int = 64) -> None:
         torch.jit.save(traced.half(), path)
 
 
+def as_if_published(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Let the file pass for one of OpenAI's own archives."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr("clipcls.models.weights.openai_archives", lambda: {digest: "tiny"})
+
+
 SAVERS: dict[str, Callable[[Any, Path], None]] = {
     "model.safetensors": lambda model, path: save_file(state_of(model), path),
     "model.pt": lambda model, path: torch.save(state_of(model), path),
@@ -58,13 +64,18 @@ SAVERS: dict[str, Callable[[Any, Path], None]] = {
 
 @pytest.mark.parametrize("name", SAVERS)
 def test_every_kind_of_file_fills_the_model(
-    model: Any, checkpoints: CheckpointFolders, tmp_path: Path, name: str
+    model: Any,
+    checkpoints: CheckpointFolders,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
 ) -> None:
     SAVERS[name](model, tmp_path / name)
+    as_if_published(monkeypatch, tmp_path / name)
     other = random_model(checkpoints.folder("tiny"))
     assert any((a != b).any() for a, b in zip(other.parameters(), model.parameters(), strict=True))
 
-    fit(other, read_weights(tmp_path / name), tmp_path / name)
+    fit_weights(other, read_weights(tmp_path / name), tmp_path / name)
     for name_, tensor in other.state_dict().items():
         torch.testing.assert_close(tensor, model.state_dict()[name_], rtol=1e-3, atol=1e-3)
 
@@ -165,7 +176,7 @@ def test_missing_left_over_and_misshapen_tensors_are_named(model: Any) -> None:
     state["visual.head"] = torch.zeros(2)
     state["ln_final.weight"] = torch.zeros(3)
     with pytest.raises(WeightsMismatchError) as caught:
-        fit(model, state, Path("w.pt"))
+        fit_weights(model, state, Path("w.pt"))
     message = str(caught.value)
     assert "1 missing (visual.proj)" in message
     assert "1 left over (visual.head)" in message
@@ -177,7 +188,7 @@ def test_position_embeddings_are_never_stretched(model: Any, name: str) -> None:
     before, state = state_of(model), state_of(model)
     state[name] = torch.zeros(10, state[name].shape[1])
     with pytest.raises(WeightsMismatchError, match=name):
-        fit(model, state, Path("w.pt"))
+        fit_weights(model, state, Path("w.pt"))
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
 
@@ -186,14 +197,14 @@ def test_a_missing_logit_bias_is_an_error(checkpoints: CheckpointFolders) -> Non
     state = state_of(model)
     del state["logit_bias"]
     with pytest.raises(WeightsMismatchError, match="logit_bias"):
-        fit(model, state, Path("w.pt"))
+        fit_weights(model, state, Path("w.pt"))
 
 
 def test_scale_and_bias_may_be_scalars_or_vectors_of_one(checkpoints: CheckpointFolders) -> None:
     model = random_model(checkpoints.folder("siglip-style"))
     state = state_of(model)
     state["logit_scale"], state["logit_bias"] = torch.tensor([3.0]), torch.tensor([-7.0])
-    fit(model, state, Path("w.pt"))
+    fit_weights(model, state, Path("w.pt"))
     assert model.logit_scale.item() == 3.0
     assert model.logit_bias.item() == -7.0
 
@@ -204,7 +215,7 @@ def test_weights_of_another_architecture_name_it(
 ) -> None:
     state = read_weights(checkpoints.folder("ViT-B-32") / "open_clip_model.safetensors")
     with pytest.raises(WeightsMismatchError, match="by its size it is .*ViT-B-32"):
-        fit(model, state, Path("w.pt"))
+        fit_weights(model, state, Path("w.pt"))
 
 
 def test_digest_is_the_file_s_sha256(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from typer.core import TyperGroup
 from clipcls.cli._flags import complete_model
 
 if TYPE_CHECKING:
-    from clipcls.models.catalog import Architecture
     from clipcls.models.names import ModelSpec
 
 _COLUMNS = ("preset", "model", "million_parameters", "pixels", "imagenet_top1", "downloaded")
@@ -72,42 +71,36 @@ def list_models(
 
 
 def _rows() -> list[tuple[str, ...]]:
-    """Return `mini`, the presets, then everything that open_clip has, as text."""
+    """Return the presets, then everything that open_clip has, as text."""
     from clipcls.models.catalog import architectures
-    from clipcls.models.names import MINI, PRESETS, bundled, published
+    from clipcls.models.names import PRESETS, Published, preset
 
-    known = architectures()
-    names = [(word, preset.name) for word, preset in PRESETS.items()]
-    names += [("", f"{arch}:{tag}") for arch, found in known.items() for tag in found.tags]
-    rows = [_row(word, published(name), known[name.partition(":")[0]]) for word, name in names]
-    return [_row(MINI, bundled(), _bundled_architecture()), *rows]
+    rows = [_row(word, preset(word)) for word in PRESETS]
+    for architecture, found in architectures().items():
+        rows += [_row("", Published(f"{architecture}:{tag}")) for tag in found.tags]
+    return rows
 
 
-def _bundled_architecture() -> Architecture:
-    from clipcls.models.catalog import architecture_of
-    from clipcls.models.files import checkpoint_in, read_config
-    from clipcls.models.names import CONFIG_NAME, MINI_FOLDER
+def _row(word: str, spec: ModelSpec) -> tuple[str, ...]:
+    from clipcls.models.catalog import architecture_of, architectures
+    from clipcls.models.names import MINI, accuracy
     from clipcls.models.weights import parameters_in
 
-    found = architecture_of(read_config(MINI_FOLDER / CONFIG_NAME)["model_cfg"], {})
-    return replace(found, parameters=parameters_in(checkpoint_in(MINI_FOLDER)))
-
-
-def _row(word: str, spec: ModelSpec, found: Architecture) -> tuple[str, ...]:
-    from clipcls.models.files import weights_location
-    from clipcls.models.names import accuracy, is_bundled
-
-    height, width = found.image_size
+    weights = spec.here()
+    found = architectures().get(spec.name.partition(":")[0])
+    if found is None and weights:
+        found = architecture_of(spec.config().model, {})
+        found = replace(found, parameters=parameters_in(weights))
+    height, width = found.image_size if found else (0, 0)
     top1 = accuracy(spec)
-    weights = weights_location(spec)
     here = f"{weights.stat().st_size / 1e6:.0f} MB" if weights else "no"
     return (
         word,
         spec.name,
-        f"{found.parameters / 1e6:.1f}" if found.parameters else "",
+        f"{found.parameters / 1e6:.1f}" if found and found.parameters else "",
         str(height) if height == width else f"{width}x{height}",
         f"{top1:.1f}" if top1 else "",
-        f"{here} (bundled)" if is_bundled(spec) else here,
+        f"{here} (bundled)" if spec.name == MINI else here,
     )
 
 
@@ -134,29 +127,19 @@ def pull(name: NameArgument) -> None:
 
     For a machine without network, pull on one that has it and copy the hub's cache (HF_HOME).
     """
-    from clipcls.models import files as hub
     from clipcls.models.auto import meaning
-    from clipcls.models.names import is_bundled, resolve_model
+    from clipcls.models.names import MINI, resolve_model
 
     spec = meaning(resolve_model(name))
     _tell(spec)
-    if is_bundled(spec):
+    if spec.name == MINI:
         typer.echo("Note: mini comes with clipcls, there is nothing to download", err=True)
-    path = hub.pull(spec, tell=partial(typer.echo, err=True))
-    if _needs_transformers(spec):
-        from clipcls.models.openclip import load_tokenizer
+    path = spec.checkpoint(partial(typer.echo, err=True))
+    if isinstance(spec.config().tokenizer, str):  # a download of its own
+        from clipcls.models.tokenizer import load_tokenizer
 
         load_tokenizer(spec)
     typer.echo(str(path))
-
-
-def _needs_transformers(spec: ModelSpec) -> bool:
-    """Whether the tokenizer is a download of its own."""
-    from clipcls.models.catalog import architectures
-
-    if spec.kind == "hub":
-        return True
-    return spec.kind == "pretrained" and bool(architectures()[spec.architecture or ""].tokenizer)
 
 
 @app.command(epilog="Example: clipcls models show 'ViT-L/14@336px'")
@@ -178,26 +161,19 @@ def show(
 
 
 def _facts(spec: ModelSpec) -> list[tuple[str, str]]:
-    from clipcls.models.files import describe, weights_location
-    from clipcls.models.names import accuracy, is_bundled
+    from clipcls.models.names import MINI, PRESETS, accuracy, describe
 
-    weights = weights_location(spec)
+    weights = spec.here()
     top1 = accuracy(spec)
-    known = ("imagenet_top1", f"{top1:.1f}" if top1 else "not known")
+    figures = [("imagenet_top1", f"{top1:.1f}" if top1 else "not known")]
+    if spec.name == MINI:
+        why = "none that is zero-shot: it was trained on ImageNet's classes"
+        figures = [("imagenet_top1", why), ("cifar10_top1", str(PRESETS[MINI].cifar10_top1))]
     return [
         ("model", spec.name),
         *describe(spec),
-        *(_mini_facts() if is_bundled(spec) else [known]),
+        *figures,
         ("weights", str(weights) if weights else f"not here: clipcls models pull {spec.name}"),
-    ]
-
-
-def _mini_facts() -> list[tuple[str, str]]:
-    from clipcls.models.names import MINI_ACCURACY
-
-    return [
-        ("imagenet_top1", "none that is zero-shot: it was trained on ImageNet's classes"),
-        ("cifar10_top1", f"{MINI_ACCURACY:.1f}"),
     ]
 
 

@@ -89,7 +89,7 @@ def _remarks(prompts: PromptSet, model: str | None, arch: str | None) -> Iterato
     yield from spec.notes
     if _surely_fit(prompts, spec):
         return
-    from clipcls.models.openclip import load_tokenizer
+    from clipcls.models.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(spec)
     limit = tokenizer.context_length
@@ -108,7 +108,7 @@ def _surely_fit(prompts: PromptSet, spec: ModelSpec) -> bool:
     The tokenizer takes seconds to load. For CLIP's own, begin and end are two tokens and every
     other one covers a character, as long as no HTML entity or Unicode repair changes the text.
     """
-    from clipcls.models.files import CLIP_TOKENIZER, describe
+    from clipcls.models.names import CLIP_TOKENIZER, describe
 
     known = dict(describe(spec))
     if known.get("tokenizer") != CLIP_TOKENIZER:

@@ -1,24 +1,15 @@
 """`auto`, the model of a user who names none: `fast` where it can be had, else the bundled `mini`.
 
-The decision falls before a model is loaded or a picture is read, and the user is told of it. Only
+The decision falls before a model is loaded or an image is read, and the user is told of it. Only
 `auto` is ever exchanged for another model; one that the user has named is used or is an error.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from clipcls.errors import ModelDownloadError, ResumeError
-from clipcls.models.files import Tell, pull, weights_location
-from clipcls.models.names import (
-    AUTO,
-    FAST_ON_CIFAR10,
-    MINI,
-    MINI_ACCURACY,
-    ModelSpec,
-    bundled,
-    preset,
-)
+from clipcls.models.files import Tell
+from clipcls.models.names import MINI, PRESETS, preset
+from clipcls.models.specs import Auto, ModelSpec
 
 PREFERRED = "fast"
 """The preset that `auto` means wherever it can be had."""
@@ -40,62 +31,60 @@ def settle(spec: ModelSpec, *, made_by: str | None = None, tell: Tell | None = N
         ModelDownloadError: They are of `fast`, which is gone from here and cannot be had.
         ModelError: The bundled model is needed and its files are missing.
     """
-    if spec.kind != AUTO:
+    if not isinstance(spec, Auto):
         return spec
-    if made_by is not None:
-        return _continued(spec, made_by, tell)
-    fast = preset(PREFERRED)
+    fast, mini = preset(PREFERRED), preset(MINI)
+    if made_by == mini.name:
+        note = (
+            f"{made_by} is used, because it made the rows that are there; --overwrite starts anew"
+        )
+        return mini.noted(*spec.notes, note)
+    if made_by not in (None, fast.name):
+        raise ResumeError(
+            f"the rows so far are by {made_by}: give --model {made_by} to go on with it, or"
+            " --overwrite to start anew"
+        )
     try:
-        pull(fast, tell=tell)
+        fast.checkpoint(tell)
     except ModelDownloadError as error:
-        return replace(bundled(), notes=(*spec.notes, _stopgap(error.reason)))
-    return replace(fast, notes=spec.notes)
+        if made_by is None:
+            return mini.noted(*spec.notes, _stopgap(error))
+        why = f"{PREFERRED} made the rows that are there; --overwrite starts anew"
+        raise ModelDownloadError(f"{error}; {why}", error.reason, error.advice) from error
+    return fast.noted(*spec.notes)
 
 
 def settle_here(spec: ModelSpec) -> ModelSpec:
     """Return what `settle` would without any download; notes are those of the word alone."""
-    if spec.kind != AUTO:
+    if not isinstance(spec, Auto):
         return spec
     fast = preset(PREFERRED)
     try:
-        found = weights_location(fast)
+        found = fast.here()
     except ModelDownloadError:
         found = None
-    return replace(fast if found else bundled(), notes=spec.notes)
+    return (fast if found else preset(MINI)).noted(*spec.notes)
 
 
 def meaning(spec: ModelSpec) -> ModelSpec:
     """Return what a word is after, for showing and pulling: `auto` is `fast`, and says so."""
-    if spec.kind != AUTO:
+    if not isinstance(spec, Auto):
         return spec
     note = f"auto is {PREFERRED}, or {MINI} where {PREFERRED} is not here and cannot be downloaded"
-    return replace(preset(PREFERRED), notes=(*spec.notes, note))
+    return preset(PREFERRED).noted(*spec.notes, note)
 
 
-def _stopgap(reason: str) -> str:
+def _stopgap(error: ModelDownloadError) -> str:
     """Say that `mini` takes the place of `fast`: why, how good it is, and what to do about it."""
+    pull = f"`clipcls models pull {PREFERRED}`"
+    remedy = (
+        f"{error.advice}, then {pull}"
+        if error.advice
+        else f"{pull} gets it where there is a network"
+    )
+    figures = [PRESETS[word].cifar10_top1 for word in (MINI, PREFERRED)]
     return (
         f"{MINI}, the small model that comes with clipcls, is used because {PREFERRED} is not on"
-        f" this machine and {reason}; {MINI} gets {MINI_ACCURACY:.1f} % of CIFAR-10 right,"
-        f" {PREFERRED} {FAST_ON_CIFAR10:.1f} %: `clipcls models pull {PREFERRED}` gets it where"
-        f" there is a network, and naming {MINI} as the model silences this"
-    )
-
-
-def _continued(spec: ModelSpec, made_by: str, tell: Tell | None) -> ModelSpec:
-    """Return the model that made the rows so far, whichever `auto` would be now."""
-    if made_by == MINI:
-        note = f"{MINI} is used, because it made the rows that are there; --overwrite starts anew"
-        return replace(bundled(), notes=(*spec.notes, note))
-    fast = preset(PREFERRED)
-    if made_by == fast.name:
-        try:
-            pull(fast, tell=tell)
-        except ModelDownloadError as error:
-            why = f"{PREFERRED} made the rows that are there; --overwrite starts anew"
-            raise ModelDownloadError(f"{error}; {why}", error.reason) from error
-        return replace(fast, notes=spec.notes)
-    raise ResumeError(
-        f"the rows so far are by {made_by}: give --model {made_by} to go on with it, or --overwrite"
-        " to start anew"
+        f" this machine and {error.reason}; {MINI} gets {figures[0]} % of CIFAR-10 right,"
+        f" {PREFERRED} {figures[1]} %: {remedy}, and naming {MINI} as the model silences this"
     )

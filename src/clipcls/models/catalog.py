@@ -7,6 +7,7 @@ torch; where the installed open_clip is another version than the copy, its live 
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import logging
 import warnings
@@ -14,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from clipcls.errors import ModelError
@@ -27,12 +29,17 @@ class Tag:
     Attributes:
         hub: Where they are: `owner/repository/` or `owner/repository/file`, as open_clip writes it.
         quick_gelu: Whether they were trained with QuickGELU.
-        preprocessing: The picture preprocessing they were trained with, as text.
+        preprocess: open_clip's preprocessing configuration that they were trained with.
     """
 
     hub: str
     quick_gelu: bool
-    preprocessing: str
+    preprocess: Mapping[str, Any]
+
+    @property
+    def preprocessing(self) -> str:
+        """The preprocessing as one comparable line."""
+        return describe_preprocessing(self.preprocess)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +101,18 @@ def import_open_clip() -> Any:
         try:
             import open_clip
         except (ImportError, RuntimeError, OSError, AttributeError) as error:
-            raise ModelError(_import_trouble(error)) from error
+            reason = str(error).strip().partition("\n")[0]
+            if "torchvision" not in reason:
+                raise ModelError(
+                    f"open_clip cannot be imported ({reason}):"
+                    " pip install --force-reinstall open_clip_torch"
+                ) from error
+            versions = " and ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision"))
+            raise ModelError(
+                f"{versions} do not work together ({reason}); install both from the same source:"
+                " pip install --force-reinstall torch torchvision"
+            ) from error
     return open_clip
-
-
-def _import_trouble(error: Exception) -> str:
-    reason = str(error).strip().partition("\n")[0]
-    if "torchvision" not in reason:
-        return (
-            f"open_clip cannot be imported ({reason}):"
-            " pip install --force-reinstall open_clip_torch"
-        )
-    versions = " and ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision"))
-    return (
-        f"{versions} do not work together ({reason}); install both from the same source:"
-        " pip install --force-reinstall torch torchvision"
-    )
 
 
 def _version(distribution: str) -> str:
@@ -125,35 +128,76 @@ def describe_preprocessing(config: Mapping[str, Any]) -> str:
     return f"{config['interpolation']}, {config['resize_mode']}, mean {mean}, std {std}"
 
 
+def _data(name: str) -> Any:
+    return json.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=1)
+def _catalog() -> Any:
+    return _data("catalog.json")
+
+
+PUBLISHED: Mapping[str, Any] = MappingProxyType(_data("published.json"))
+"""What others have published about models: presets, accuracies, and names that are not open_clip's.
+
+Accuracies are zero-shot top-1 in percent, of open_clip's results tables and the model cards. A
+figure of `mini` on ImageNet would not be zero-shot; the one on CIFAR-10 is its model card's.
+"""
+
+
+def openai_archives() -> Mapping[str, str]:
+    """Return SHA-256 -> architecture of the TorchScript archives that OpenAI published."""
+    archives: Mapping[str, str] = _catalog()["openai_archives"]
+    return archives
+
+
 @lru_cache(maxsize=1)
 def catalog() -> Mapping[str, Architecture]:
     """Return the packaged copy of open_clip's list: architecture -> what is known of it."""
-    return {name: _architecture(entry) for name, entry in _catalog()["architectures"].items()}
-
-
-def _catalog() -> Any:
-    text = resources.files("clipcls.models").joinpath("catalog.json").read_text(encoding="utf-8")
-    return json.loads(text)
-
-
-def _architecture(entry: dict[str, Any]) -> Architecture:
-    height, width = entry["image_size"]
-    tags = {tag: Tag(**published) for tag, published in entry["tags"].items()}
-    return Architecture(**{**entry, "tags": tags, "image_size": (height, width)})
+    kept, found = _catalog(), {}
+    for name, entry in kept["architectures"].items():
+        tags = {
+            tag: Tag(known["hub"], known["quick_gelu"], kept["preprocessing"][known["preprocess"]])
+            for tag, known in entry["tags"].items()
+        }
+        size = tuple(entry["image_size"])
+        found[name] = Architecture(**{**entry, "tags": tags, "image_size": size})
+    return found
 
 
 def live_architectures() -> dict[str, Architecture]:
     """Ask the installed open_clip for its list; without the sizes, which need the models built."""
-    open_clip = import_open_clip()
-    return {name: _live_architecture(open_clip, name) for name in open_clip.list_models()}
+    open_clip, found = import_open_clip(), {}
+    for name in open_clip.list_models():
+        tags = {}
+        for tag in open_clip.list_pretrained_tags_by_model(name):
+            known = open_clip.get_pretrained_cfg(name, tag)
+            preprocess = {
+                "mean": list(known["mean"]),
+                "std": list(known["std"]),
+                "interpolation": known["interpolation"],
+                "resize_mode": known["resize_mode"],
+            }
+            tags[tag] = Tag(known["hf_hub"], bool(known.get("quick_gelu")), preprocess)
+        found[name] = architecture_of(open_clip.get_model_config(name), tags)
+    return found
 
 
-def _live_architecture(open_clip: Any, name: str) -> Architecture:
-    tags = {
-        tag: _live_tag(open_clip.get_pretrained_cfg(name, tag))
-        for tag in open_clip.list_pretrained_tags_by_model(name)
-    }
-    return architecture_of(open_clip.get_model_config(name), tags)
+def model_config(architecture: str) -> dict[str, Any]:
+    """Read the model configuration of an architecture from open_clip's files, not importing it.
+
+    Raises:
+        ModelError: The installed open_clip has none.
+    """
+    package = importlib.util.find_spec("open_clip")
+    for folder in (package and package.submodule_search_locations) or ():
+        path = Path(folder) / "model_configs" / f"{architecture}.json"
+        if path.is_file():
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+    raise ModelError(
+        f"the installed open_clip has no configuration of {architecture}:"
+        " pip install --force-reinstall open_clip_torch"
+    )
 
 
 def architecture_of(config: Mapping[str, Any], tags: Mapping[str, Tag]) -> Architecture:
@@ -166,14 +210,6 @@ def architecture_of(config: Mapping[str, Any], tags: Mapping[str, Tag]) -> Archi
         context_length=text.get("context_length", 77),
         quick_gelu=bool(config.get("quick_gelu")),
         tokenizer=text.get("hf_tokenizer_name") or None,
-    )
-
-
-def _live_tag(config: Mapping[str, Any]) -> Tag:
-    return Tag(
-        hub=config["hf_hub"],
-        quick_gelu=bool(config.get("quick_gelu")),
-        preprocessing=describe_preprocessing(config),
     )
 
 

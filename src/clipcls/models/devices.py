@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from clipcls.errors import DeviceError, OptionError
 from clipcls.options import Precision, RuntimeOptions
@@ -33,7 +32,7 @@ class DeviceChoice:
     Attributes:
         device: `cpu`, `cuda`, `cuda:N`, `mps` or `xpu`.
         precision: Number format of weights and activations, never `AUTO`.
-        batch_size: Pictures per forward pass.
+        batch_size: Images per forward pass.
         workers: Decode threads.
         reason: Why this device and precision, for the user.
     """
@@ -52,14 +51,20 @@ def choose_device(options: RuntimeOptions) -> DeviceChoice:
         OptionError: The device is none of those we know.
         DeviceError: The device is not there, or cannot compute in the precision.
     """
-    present = _devices_present()
-    if options.device == "auto":
-        device = next(iter(present))
-        reason = present[device] + ("; no GPU that torch can use" if device == "cpu" else "")
+    device = options.device
+    kind, colon, index = device.partition(":")
+    numbered = kind == "cuda" and index.isdecimal()
+    if kind not in {"auto", "cpu", "cuda", "mps", "xpu"} or (colon and not numbered):
+        raise OptionError(f"--device is {device}, allowed are {_ALLOWED}")
+    # Who asks for the CPU does not wait for torch.
+    present = {} if kind == "cpu" else _accelerators()
+    present["cpu"] = f"{usable_cpus()} usable CPU core{'s' if usable_cpus() > 1 else ''}"
+    if kind == "auto":
+        device = kind = next(iter(present))
+        reason = present[kind] + ("; no GPU that torch can use" if kind == "cpu" else "")
     else:
-        device = _requested(options.device, present)
-        reason = f"{present[device.partition(':')[0]]}, as asked"
-    kind = device.partition(":")[0]
+        _check_present(device, present)
+        reason = f"{present[kind]}, as asked"
     precision, why = _choose_precision(options.precision, kind)
     return DeviceChoice(
         device=device,
@@ -108,79 +113,55 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _devices_present() -> dict[str, str]:
+def _accelerators() -> dict[str, str]:
     """Return the kinds of device that work here, the best first, with a description of each."""
     import torch
 
     found: dict[str, str] = {}
     if torch.cuda.is_available():
-        found["cuda"] = _cuda_description(torch)
+        # ROCm shows itself as CUDA; its users look for their own word.
+        platform, count = "ROCm" if torch.version.hip else "CUDA", torch.cuda.device_count()
+        several = f"{count} x " if count > 1 else ""
+        found["cuda"] = f"{platform}, {several}{torch.cuda.get_device_name(0)}"
     if hasattr(torch, "xpu") and torch.xpu.is_available():
         found["xpu"] = "Intel GPU"
     if torch.backends.mps.is_available():
         found["mps"] = "Apple GPU"
-    found["cpu"] = f"{usable_cpus()} usable CPU core{'s' if usable_cpus() > 1 else ''}"
     return found
 
 
-def _cuda_description(torch: Any) -> str:
-    # ROCm shows itself as CUDA; its users look for their own word.
-    platform = "ROCm" if torch.version.hip else "CUDA"
-    count = torch.cuda.device_count()
-    return f"{platform}, {f'{count} x ' if count > 1 else ''}{torch.cuda.get_device_name(0)}"
+def _check_present(device: str, present: dict[str, str]) -> None:
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
+        return
+    import torch
 
-
-def _requested(device: str, present: dict[str, str]) -> str:
-    kind, colon, index = device.partition(":")
-    if kind not in {"cpu", "cuda", "mps", "xpu"} or (
-        colon and (kind != "cuda" or not index.isdecimal())
-    ):
-        raise OptionError(f"--device is {device}, allowed are {_ALLOWED}")
     if kind not in present:
         there = ", ".join(f"{name} ({text})" for name, text in present.items())
+        without = kind == "cuda" and torch.version.cuda is None and torch.version.hip is None
+        why = " (the installed torch is a build without CUDA and ROCm)" if without else ""
         raise DeviceError(
-            f"--device {device} is not there{_why_absent(kind)}; this machine has {there}"
+            f"--device {device}: this machine has no {kind.upper()} device that torch can use{why};"
+            f" it has {there}"
         )
-    if colon:
-        _check_index(int(index))
-    return device
-
-
-def _why_absent(kind: str) -> str:
-    import torch
-
-    if kind == "cuda" and torch.version.cuda is None and torch.version.hip is None:
-        return " (the installed torch is a build without CUDA and ROCm)"
-    return ""
-
-
-def _check_index(index: int) -> None:
-    import torch
-
-    count = torch.cuda.device_count()
-    if index >= count:
-        last = count - 1
-        allowed = "cuda:0" if last == 0 else f"cuda:0 to cuda:{last}"
-        raise DeviceError(f"--device cuda:{index} is not there, this machine has {allowed}")
+    if index and int(index) >= (count := torch.cuda.device_count()):
+        allowed = "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise DeviceError(f"--device {device}: this machine has {allowed} only")
 
 
 def _choose_precision(wish: Precision, kind: str) -> tuple[Precision, str]:
     if wish is Precision.AUTO:
         if kind == "cuda":
-            return Precision.FP16, "fp16 is fastest there"
-        return Precision.FP32, "fp32 is exact"
+            return Precision.FP16, "fp16: half precision, fastest there"
+        return Precision.FP32, "fp32: full precision"
     if wish is Precision.BF16 and kind == "cuda":
-        _check_bf16()
+        import torch
+
+        if not torch.cuda.is_bf16_supported():
+            raise DeviceError(
+                "--precision bf16: this GPU does not compute in bfloat16, take fp16 or fp32"
+            )
     if wish is Precision.FP16 and kind == "cpu":
         # Measured on x86: a ViT-B-32 takes about ten times as long. It is right, so it is allowed.
-        return wish, "fp16 was asked for, which most CPUs emulate: fp32 and bf16 are far faster"
-    return wish, f"{wish} was asked for"
-
-
-def _check_bf16() -> None:
-    import torch
-
-    if not torch.cuda.is_bf16_supported():
-        raise DeviceError(
-            "--precision bf16: this GPU does not compute in bfloat16, take fp16 or fp32"
-        )
+        return wish, "fp16, as asked, which most CPUs emulate: fp32 and bf16 are far faster"
+    return wish, f"{wish}, as asked"

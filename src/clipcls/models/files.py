@@ -1,7 +1,7 @@
-"""The files of a model: on this machine already, or on the hub.
+"""The files of a model: in a folder, in the hub's cache, or still on the hub.
 
-Folders of the hub's cache are asked for and filled through `huggingface_hub` alone, so its
-variables (`HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`, `HF_ENDPOINT`) mean what they mean everywhere.
+The hub's cache is asked for and filled through `huggingface_hub` alone, so its variables
+(`HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`, `HF_ENDPOINT`) mean what they mean everywhere.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import json
 import logging
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,23 +18,18 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from clipcls.errors import ModelDownloadError, ModelError
-from clipcls.models.catalog import (
-    Architecture,
-    architecture_of,
-    architectures,
-    describe_preprocessing,
-)
-from clipcls.models.names import AUTO, CONFIG_NAME, HUB_PREFIX, WEIGHT_SUFFIXES, ModelSpec
 
 Answer = TypeVar("Answer")
 Tell = Callable[[str], None]
 """Takes a sentence for the user."""
 
-REACH_SECONDS = 5.0
-"""How long the hub may take to answer at all. Its client retries for over 20 seconds."""
+REACH_SECONDS = 3.0
+"""How long the hub may take to answer at all, whatever is asked of it until a download begins. Its
+client retries for over 20 seconds."""
 
-CLIP_TOKENIZER = "CLIP's own"
-"""How `describe` calls the tokenizer that needs no files."""
+CONFIG_NAME = "open_clip_config.json"
+WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors", ".bin")
+HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 # The file names that open_clip writes and looks for, in its order of preference.
 _CHECKPOINT_NAMES = (
@@ -46,7 +42,29 @@ _CHECKPOINT_NAMES = (
     "pytorch_model.pth",
     "model.pth",
 )
-_HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+_VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+_TOKENIZER_FILES = (
+    *_VOCABULARIES,
+    "added_tokens.json",
+    "config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+)
+"""What a tokenizer of the transformers library can be made of."""
+
+_ELSEWHERE = (
+    "run `clipcls models pull {}` where there is a network and copy its hub cache (HF_HOME), or"
+    " take a local model, with --model FOLDER or --model mini"
+)
 
 
 def checkpoint_in(folder: Path) -> Path:
@@ -70,66 +88,95 @@ def checkpoint_in(folder: Path) -> Path:
     )
 
 
-def _remote(spec: ModelSpec) -> tuple[str, tuple[str, ...]]:
-    """Return the hub repository and the weight files to look for, the preferred first."""
-    if spec.kind == AUTO:
-        raise ModelError("auto is no model yet: clipcls.models.auto.settle decides which one it is")
-    if spec.kind == "hub":
-        return spec.name.removeprefix(HUB_PREFIX), _HUB_NAMES
-    published = architectures()[spec.architecture or ""].tags[spec.tag or ""]
-    repository, _, filename = published.hub.rpartition("/")
-    if not filename:
-        return repository, _HUB_NAMES
-    stem, dot, suffix = filename.rpartition(".")
-    safe = f"{stem}.safetensors"
-    return repository, ((safe, filename) if dot and suffix in ("bin", "pth") else (filename,))
+def tokenizer_files(model: str, source: str | Path) -> list[Path]:
+    """Return the files of a transformers tokenizer, of a hub repository downloaded if need be.
+
+    Args:
+        model: The model's name, for messages.
+        source: The folder that holds them, or the name of the hub repository.
+
+    Raises:
+        ModelDownloadError: They are not here and cannot be had.
+    """
+
+    def here() -> list[Path]:
+        if isinstance(source, Path):
+            return [path for name in _TOKENIZER_FILES if (path := source / name).is_file()]
+        return [found for name in _TOKENIZER_FILES if (found := cached(source, name))]
+
+    found = here()
+    if isinstance(source, Path) or any(path.name in _VOCABULARIES for path in found):
+        return found
+    from huggingface_hub import constants, get_session, snapshot_download
+
+    with _explained(model, source):
+        # A sign of life first, because the client takes long to give up.
+        _ask(
+            model,
+            lambda: get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS),
+            REACH_SECONDS,
+        )
+        with no_progress_bars():
+            snapshot_download(source, allow_patterns=list(_TOKENIZER_FILES))
+    return here()
 
 
-def _cached(repository: str, filename: str) -> Path | None:
+def cached(repository: str, filename: str) -> Path | None:
+    """Return a file of the hub's cache; never touches the network.
+
+    Raises:
+        ModelDownloadError: The hub's library, which knows its cache, is missing.
+    """
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError as error:
         missing = "the package huggingface_hub cannot be imported"
         raise ModelDownloadError(
-            f"{repository}: {missing} ({error}): pip install huggingface_hub", missing
+            f"{repository}: {missing} ({error}): pip install huggingface_hub",
+            missing,
+            "pip install huggingface_hub",
         ) from error
     found = try_to_load_from_cache(repository, filename)
     return Path(found) if isinstance(found, str) else None
 
 
-def weights_location(spec: ModelSpec) -> Path | None:
-    """Return the weight file if it is on this machine; never touches the network.
-
-    Raises:
-        ModelError: A folder that has no weight file, or too many; `auto`, which is no model.
-        ModelDownloadError: The hub's library, which knows its cache, is missing.
-    """
-    if spec.kind == "file":
-        return spec.path
-    if spec.kind == "folder" and spec.path is not None:
-        return checkpoint_in(spec.path)
-    repository, names = _remote(spec)
-    return next((path for name in names if (path := _cached(repository, name))), None)
-
-
-def pull(spec: ModelSpec, *, tell: Tell | None = None) -> Path:
-    """Return the weight file, downloaded if it is not here yet.
-
-    A hub model's configuration comes along, so that the model can be used offline.
+def fetch(model: str, repository: str, names: Sequence[str], tell: Tell | None = None) -> Path:
+    """Return the first of some files that the cache or the hub has, downloaded if need be.
 
     Args:
-        spec: The model.
+        model: The model's name, for messages.
+        repository: The hub repository.
+        names: The files to look for, the preferred first.
         tell: Told what is downloaded, before it is; with it, the hub's client draws its bars on
             stderr. Without, the download is silent.
 
     Raises:
-        ModelDownloadError: It is not here and cannot be had.
+        ModelDownloadError: None is here, and none can be had.
     """
-    with nullcontext() if tell else no_progress_bars():
-        if spec.kind == "hub":
-            pull_config(spec)
-        found = weights_location(spec)
-        return found or _download(spec, *_remote(spec), tell)
+    if found := next((path for name in names if (path := cached(repository, name))), None):
+        return found
+    from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    left = REACH_SECONDS
+    for name in names:
+        with _explained(model, repository), nullcontext() if tell else no_progress_bars():
+            began = time.monotonic()
+            try:
+                url = hf_hub_url(repository, name)
+                known = _ask(model, lambda: get_hf_file_metadata(url, timeout=left), left)  # noqa: B023
+                if known.commit_hash is None:
+                    stranger = "does not answer as a model hub does (a login page, a proxy?)"
+                    raise _not_here(model, f"{constants.ENDPOINT} {stranger}")
+                if tell:
+                    size = f" ({known.size / 1e6:,.0f} MB)" if known.size else ""
+                    tell(f"Downloading {model}{size} to {constants.HF_HUB_CACHE}")
+                return Path(hf_hub_download(repository, name))
+            except errors.LocalEntryNotFoundError:
+                raise
+            except errors.EntryNotFoundError:
+                left = max(left - (time.monotonic() - began), 0.1)
+    reason = f"the hub's {repository} has no {' and no '.join(names)}"
+    raise ModelDownloadError(f"{reason}: is it an open_clip model?", reason, "take another model")
 
 
 @contextmanager
@@ -156,94 +203,38 @@ def no_progress_bars() -> Iterator[None]:
         enable_progress_bars()
 
 
-def pull_config(spec: ModelSpec) -> Path:
-    """Return the `open_clip_config.json` of a hub model, downloaded if it is not here yet.
+@contextmanager
+def _explained(model: str, repository: str) -> Iterator[None]:
+    """Say in one line why the hub's client failed, and keep its log of retries from stderr."""
+    from huggingface_hub import errors
 
-    Raises:
-        ModelDownloadError: It is not here and cannot be had.
-    """
-    repository = spec.name.removeprefix(HUB_PREFIX)
-    return _cached(repository, CONFIG_NAME) or _download(spec, repository, (CONFIG_NAME,))
-
-
-def _download(
-    spec: ModelSpec, repository: str, names: tuple[str, ...], tell: Tell | None = None
-) -> Path:
-    from huggingface_hub import constants, errors, hf_hub_download
-
-    for name in names:
-        try:
-            size = _size_on_hub(spec, repository, name)
-            if tell:
-                known = f" ({size / 1e6:,.0f} MB)" if size else ""
-                tell(f"Downloading {spec.name}{known} to {constants.HF_HUB_CACHE}")
-            with _quiet_client():
-                return Path(hf_hub_download(repository, name))
-        except ModelDownloadError:
-            raise
-        except errors.LocalEntryNotFoundError as error:
-            # So the client calls whatever went wrong on the way, and has no copy to fall back on.
-            raise _trouble(spec, repository, error.__cause__ or error) from error
-        except errors.EntryNotFoundError:
-            continue
-        except Exception as error:  # noqa: BLE001  # its storage client has errors of no common kind
-            raise _trouble(spec, repository, error) from error
-    reason = f"the hub's {repository} has no {' and no '.join(names)}"
-    raise ModelDownloadError(f"{reason}: is it an open_clip model?", reason)
-
-
-def _size_on_hub(spec: ModelSpec, repository: str, name: str) -> int | None:
-    """Return the size of a file on the hub in bytes, where the hub tells it.
-
-    Raises:
-        ModelDownloadError: Offline by choice, or no hub answers within `REACH_SECONDS`.
-        Exception: The hub's client's own, if the hub answers with a refusal.
-    """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-
-    _refuse_offline(spec)
-    url = hf_hub_url(repository, name)
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
-        with _quiet_client():
-            found = _answered(lambda: get_hf_file_metadata(url, timeout=REACH_SECONDS))
-    except Exception as error:
-        if _status(error) is None:
-            raise _not_here(spec, f"{constants.ENDPOINT} cannot be reached") from error
+        yield
+    except (ModelDownloadError, KeyboardInterrupt):
         raise
-    if found.commit_hash is None:
-        stranger = "does not answer as a model hub does (a login page, a proxy?)"
-        raise _not_here(spec, f"{constants.ENDPOINT} {stranger}")
-    return found.size
+    except Exception as error:
+        # LocalEntryNotFoundError: so the client calls whatever went wrong on the way to a file of
+        # which it has no copy to fall back on.
+        wrapped = isinstance(error, errors.LocalEntryNotFoundError)
+        reason, advice = _reason_and_advice(repository, (wrapped and error.__cause__) or error)
+        raise ModelDownloadError(f"{model}: {reason}; {advice}", reason, advice) from error
+    finally:
+        logger.setLevel(level)
 
 
-def require_hub(spec: ModelSpec) -> None:
-    """Ask the hub for a sign of life, because its client takes long to give up.
-
-    Raises:
-        ModelDownloadError: Offline by choice, or no answer within `REACH_SECONDS`.
-    """
-    from huggingface_hub import constants, get_session
-
-    _refuse_offline(spec)
-    try:
-        _answered(lambda: get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS))
-    except Exception as error:  # the hub's clients have changed theirs from version to version
-        raise _not_here(spec, f"{constants.ENDPOINT} cannot be reached") from error
-
-
-def _refuse_offline(spec: ModelSpec) -> None:
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        raise _not_here(spec, "HF_HUB_OFFLINE is set")
-
-
-def _answered(call: Callable[[], Answer]) -> Answer:
+def _ask(model: str, call: Callable[[], Answer], seconds: float) -> Answer:
     """Return what a call to the hub returns, or raise what it raises, soon in any case.
 
     The client's own limit holds anew for each of the hub's addresses, and not at all for looking
     them up, so it is a thread that is waited for no longer.
     """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise _not_here(model, "HF_HUB_OFFLINE is set")
     answer: Future[Answer] = Future()
 
     def ask() -> None:
@@ -253,19 +244,14 @@ def _answered(call: Callable[[], Answer]) -> Answer:
             answer.set_exception(error)
 
     Thread(target=ask, daemon=True).start()
-    return answer.result(REACH_SECONDS)
-
-
-@contextmanager
-def _quiet_client() -> Iterator[None]:
-    """Keep the client's log of its retries from stderr: how they end is said in one line."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
     try:
-        yield
-    finally:
-        logger.setLevel(level)
+        return answer.result(seconds)
+    except Exception as error:
+        # An answer that refuses, and trouble with this machine's own files, is something else.
+        local = isinstance(error, OSError) and error.errno in (*_FULL, *_FORBIDDEN)
+        if local or _status(error) is not None or "CERTIFICATE" in str(error).upper():
+            raise
+        raise _not_here(model, f"{constants.ENDPOINT} cannot be reached") from error
 
 
 def _status(error: BaseException) -> int | None:
@@ -274,79 +260,50 @@ def _status(error: BaseException) -> int | None:
     return status if isinstance(status, int) else None
 
 
-def _not_here(spec: ModelSpec, reason: str) -> ModelDownloadError:
-    return ModelDownloadError(
-        f"{spec.name} is not on this machine and {reason}: run `clipcls models pull {spec.name}`"
-        " where there is a network and copy its hub cache (HF_HOME), or take a local model, with"
-        " --model FOLDER or --model mini",
-        reason,
-    )
+def _not_here(model: str, reason: str) -> ModelDownloadError:
+    advice = _ELSEWHERE.format(model)
+    return ModelDownloadError(f"{model} is not on this machine and {reason}: {advice}", reason)
 
 
-def _trouble(spec: ModelSpec, repository: str, error: BaseException) -> ModelDownloadError:
-    """Say in one line why a download failed, and what to do about it."""
-    reason, advice = _reason_and_advice(repository, error)
-    return ModelDownloadError(f"{spec.name}: {reason}; {advice}", reason)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def _reason_and_advice(repository: str, error: BaseException) -> tuple[str, str]:
     from huggingface_hub import errors
 
-    if isinstance(error, errors.GatedRepoError):
-        terms = "accept them on its page and set HF_TOKEN"
-        return f"{repository} asks its users to accept terms", terms
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return f"the hub has no {repository}, or it is private", "if so, set HF_TOKEN"
     status = _status(error)
-    if status in (401, 403):
-        return f"the hub refuses {repository} ({status})", "check HF_TOKEN"
-    if status is not None:
-        return f"the hub answers {status}", "try again later, or take a local model"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "the disk is full", "free some space or set HF_HOME to another disk"
-    if isinstance(error, PermissionError):
-        return f"{error.filename} cannot be written", "set HF_HOME to a folder of yours"
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return f"the download failed ({reason})", "run it again, it continues where it was"
-
-
-def describe(spec: ModelSpec) -> list[tuple[str, str]]:
-    """Return what is known of a model without loading or downloading it, as (key, value) pairs."""
-    if spec.kind in ("pretrained", "file"):
-        found = architectures()[spec.architecture or ""]
-        # A file without tag was accepted because all tags are prepared alike.
-        weights = found.tags[spec.tag or next(iter(found.tags))]
-        quick = found.quick_gelu or bool(spec.tag and weights.quick_gelu)
-        known = [("architecture", spec.architecture or "")]
-        return known + _facts(found, weights.preprocessing, quick_gelu=quick)
-    config = _config_here(spec)
-    if config is None:
-        return [("configuration", "not here: it comes with the weights")]
-    found = architecture_of(config["model_cfg"], {})
-    preprocess = config["preprocess_cfg"]
-    complete = {"interpolation", "resize_mode"} <= preprocess.keys()
-    text = describe_preprocessing(preprocess) if complete else "partly open_clip's defaults"
-    return _facts(found, text, quick_gelu=found.quick_gelu)
-
-
-def _facts(found: Architecture, preprocessing: str, *, quick_gelu: bool) -> list[tuple[str, str]]:
-    height, width = found.image_size
-    extra = f"{found.tokenizer}, needs clipcls[siglip]" if found.tokenizer else CLIP_TOKENIZER
-    return [
-        ("image_size", f"{width}x{height}"),
-        ("preprocessing", preprocessing),
-        ("activation", "QuickGELU" if quick_gelu else "the architecture's own (GELU as a rule)"),
-        ("context_length", str(found.context_length)),
-        ("tokenizer", extra),
-    ]
-
-
-def _config_here(spec: ModelSpec) -> dict[str, Any] | None:
-    """Return the `open_clip_config.json` of a folder, or of a hub model that was downloaded."""
-    if spec.kind == "folder" and spec.path is not None:
-        return read_config(spec.path / CONFIG_NAME)
-    path = _cached(spec.name.removeprefix(HUB_PREFIX), CONFIG_NAME)
-    return read_config(path) if path else None
+    number = error.errno if isinstance(error, OSError) else None
+    first = str(error).strip().partition("\n")[0] or type(error).__name__
+    kinds: tuple[tuple[bool, str, str], ...] = (
+        (
+            isinstance(error, errors.GatedRepoError),
+            f"{repository} asks its users to accept terms",
+            "accept them on its page and set HF_TOKEN",
+        ),
+        (
+            isinstance(error, errors.RepositoryNotFoundError),
+            f"the hub has no {repository}, or it is private",
+            "if so, set HF_TOKEN",
+        ),
+        (status in (401, 403), f"the hub refuses {repository} ({status})", "check HF_TOKEN"),
+        (status is not None, f"the hub answers {status}", "try again later, or take a local model"),
+        (number in _FULL, "the disk is full", "free some space or set HF_HOME to another disk"),
+        (
+            number in _FORBIDDEN,
+            f"{getattr(error, 'filename', None) or 'the cache'} cannot be written",
+            "set HF_HOME to a folder of yours",
+        ),
+        (
+            "CERTIFICATE" in first.upper(),
+            f"the hub's certificate is not trusted here ({first})",
+            "name your organisation's certificates in SSL_CERT_FILE",
+        ),
+    )
+    for applies, reason, advice in kinds:
+        if applies:
+            return reason, advice
+    return f"the download failed ({first})", "run it again, it continues where it was"
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -365,16 +322,17 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} has no model_cfg with an embed_dim: it is not open_clip's")
     if not all(isinstance(p, dict) for p in (model.get("vision_cfg"), model.get("text_cfg"))):
         raise ModelError(f"{path} lacks vision_cfg or text_cfg in its model_cfg")
-    _check_preprocessing(config.get("preprocess_cfg"), path)
-    return dict(config)
-
-
-def _check_preprocessing(preprocess: object, path: Path) -> None:
-    if not isinstance(preprocess, dict):
-        preprocess = {}
+    preprocess = config.get("preprocess_cfg")
     # Old configurations name neither interpolation nor resize_mode. There open_clip's defaults,
     # bicubic and shortest, are right: it knew no other way when they were written.
-    bad = [key for key in ("mean", "std") if not _is_per_channel(preprocess.get(key))]
+    bad = []
+    for key in ("mean", "std"):
+        numbers = preprocess.get(key) if isinstance(preprocess, dict) else None
+        if (
+            not isinstance(numbers, list)
+            or [type(x) in (int, float) for x in numbers] != [True] * 3
+        ):
+            bad.append(key)
     if bad:
         example = ", ".join(f'"{key}": [R, G, B]' for key in bad)
         raise ModelError(
@@ -382,11 +340,4 @@ def _check_preprocessing(preprocess: object, path: Path) -> None:
             f" guess could make every score wrong: add {example} as the model was trained, for a"
             " hub model in a copy of its files that is given with --model FOLDER"
         )
-
-
-def _is_per_channel(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 3
-        and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in value)
-    )
+    return dict(config)

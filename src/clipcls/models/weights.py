@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
+import os
 import pickle
 import re
 import struct
+import time
 import warnings
+import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from clipcls.errors import ModelError, WeightsMismatchError
-from clipcls.models.catalog import architectures
+from clipcls.models.catalog import architectures, openai_archives
 from clipcls.models.devices import is_out_of_memory
-from clipcls.models.names import is_torchscript
 
 UNREADABLE = (
     AttributeError,
@@ -66,37 +72,79 @@ def parameters_in(path: Path) -> int:
 
 def _raw_weights(path: Path) -> Any:
     import torch
-
-    if path.suffix.lower() == ".safetensors":
-        return _read_safetensors(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if is_torchscript(path):
-            archive = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-            return archive.state_dict()
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _read_safetensors(path: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if path.suffix.lower() == ".safetensors":
+        try:
+            return load_file(path, device="cpu")
+        except SafetensorError as error:
+            raise ValueError(first_line(error)) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if check_safe(path):
+            # Read once, so that what is loaded is what the digest was taken of.
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() in openai_archives():
+                archive = torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]
+                return archive.state_dict()
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether the file is a TorchScript archive, the form of OpenAI's own weight files."""
+    return any("/code/" in name or name.endswith("/constants.pkl") for name, _ in _members(path))
+
+
+def _members(path: Path) -> list[tuple[str, int]]:
+    """Return name and declared size of what a zip archive holds; nothing if it is none."""
     try:
-        return load_file(path, device="cpu")
-    except SafetensorError as error:
-        raise ValueError(first_line(error)) from error
+        with zipfile.ZipFile(path) as archive:
+            return [(member.filename, member.file_size) for member in archive.infolist()]
+    except (zipfile.BadZipFile, *UNREADABLE):
+        return []
+
+
+def check_safe(path: Path) -> bool:
+    """Refuse a file that could run code or fill the memory; nothing of it is loaded here.
+
+    Returns:
+        Whether it is one of OpenAI's own TorchScript archives, by its content.
+
+    Raises:
+        ModelError: It is another TorchScript archive, or unpacks to far more than its size.
+    """
+    with path.open("rb") as file:
+        if file.read(2) == b"PK" and not _members(path):
+            raise ModelError(f"{path} is no readable weight file (a damaged archive)")
+    unpacked = sum(size for _, size in _members(path))
+    # torch packs nothing, and weights hardly shrink where somebody did.
+    if unpacked > 4 * path.stat().st_size + (1 << 20):
+        raise ModelError(
+            f"{path} is refused: it would unpack to {unpacked / 1e6:,.0f} MB, far more than its"
+            " size; give the weights as .safetensors"
+        )
+    if not is_torchscript(path):
+        return False
+    if _sha256(path) not in openai_archives():
+        raise ModelError(
+            f"{path} is refused: it is a TorchScript archive, which can run any code, and none of"
+            " those that OpenAI published; give the weights as .safetensors"
+        )
+    return True
 
 
 def _only_tensors(state: Any, path: Path) -> dict[str, Any]:
     """Unwrap a training checkpoint and refuse what is no plain floating-point model."""
     import torch
 
+    plain = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.int32)
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not state:
         raise ModelError(f"{path} holds no state dict, that is no tensors by name")
     for name, value in state.items():
-        if not isinstance(value, torch.Tensor) or value.is_quantized or _is_packed(value, torch):
+        if not isinstance(value, torch.Tensor) or value.dtype not in (*plain, torch.bool):
             raise ModelError(
                 f"{path} is refused: {name} is quantised or no tensor; give weights in fp32, fp16"
                 " or bf16"
@@ -105,12 +153,7 @@ def _only_tensors(state: Any, path: Path) -> dict[str, Any]:
     return dict(zip(names, state.values(), strict=True))
 
 
-def _is_packed(tensor: Any, torch: Any) -> bool:
-    plain = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.int32)
-    return tensor.dtype not in (*plain, torch.bool)
-
-
-def fit(model: Any, state: dict[str, Any], path: Path) -> None:
+def fit_weights(model: Any, state: dict[str, Any], path: Path) -> None:
     """Put the tensors into the model if they are exactly its own.
 
     open_clip would stretch position embeddings of another size and set a missing bias to zero.
@@ -125,70 +168,78 @@ def fit(model: Any, state: dict[str, Any], path: Path) -> None:
     if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)
     expected = model.state_dict()
-    computed = {name for name, _ in model.named_buffers()} - expected.keys()
-    state = _settle(state, expected, computed)
-    trouble = _differences(state, expected)
-    if trouble:
-        raise WeightsMismatchError(f"{path} does not fit: {trouble}{_likely(state)}")
-    model.load_state_dict(state, strict=True)
-
-
-def _settle(
-    state: Mapping[str, Any], expected: Mapping[str, Any], computed: set[str]
-) -> dict[str, Any]:
-    """Drop what is no weight of the model; allow scalars as 0-d and 1-d alike.
-
-    Args:
-        state: The file's tensors.
-        expected: The model's own.
-        computed: Buffers that the model makes itself, such as masks; old archives hold them.
-    """
-    dropped = {"input_resolution", "context_length", "vocab_size", *computed}
+    # Old archives hold buffers, such as masks, that the model computes itself.
+    dropped = {"input_resolution", "context_length", "vocab_size"}
+    dropped |= {name for name, _ in model.named_buffers()} - expected.keys()
     dropped.add("text.transformer.embeddings.position_ids")
-    settled = {k: v for k, v in state.items() if k in expected or k not in dropped}
+    state = {k: v for k, v in state.items() if k in expected or k not in dropped}
     for name in ("logit_scale", "logit_bias"):
-        if name in settled and name in expected and settled[name].numel() == 1:
-            settled[name] = settled[name].reshape(expected[name].shape)
-    return settled
+        if name in state and name in expected and state[name].numel() == 1:
+            state[name] = state[name].reshape(expected[name].shape)
+    if trouble := _differences(state, expected):
+        total = sum(tensor.numel() for tensor in state.values())
+        near = [name for name, found in architectures().items() if found.elements == total]
+        likely = f"; by its size it is {' or '.join(near[:3])}" if near else ""
+        raise WeightsMismatchError(f"{path} does not fit: {trouble}{likely}")
+    model.load_state_dict(state, strict=True)
 
 
 def _differences(state: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
     """Say which tensors are missing, left over or of another shape; empty if none is."""
+
+    def shape(tensor: Any) -> str:
+        return "x".join(str(n) for n in tensor.shape) or "a scalar"
+
     # Weights from before torch 0.4.1 lack this counter, which no prediction uses.
     missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in state if k not in expected]
     shapes = [
-        f"{k} is {_shape(state[k])} instead of {_shape(expected[k])}"
+        f"{k} is {shape(state[k])} instead of {shape(expected[k])}"
         for k in expected
         if k in state and state[k].shape != expected[k].shape
     ]
     kinds = (("missing", missing), ("left over", unexpected), ("other shapes", shapes))
-    return "; ".join(f"{len(found)} {kind} ({_few(found)})" for kind, found in kinds if found)
-
-
-def _shape(tensor: Any) -> str:
-    return "x".join(str(n) for n in tensor.shape) or "a scalar"
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def _likely(state: Mapping[str, Any]) -> str:
-    """Name the architectures that hold exactly as many numbers as the file."""
-    total = sum(tensor.numel() for tensor in state.values())
-    near = [name for name, found in architectures().items() if found.elements == total]
-    return f"; by its size it is {' or '.join(near[:3])}" if near else ""
+    return "; ".join(
+        f"{len(found)} {kind} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
+        for kind, found in kinds
+        if found
+    )
 
 
 def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a weight file."""
+    """Return the SHA-256 of a file of a model, remembered in the user's cache folder.
+
+    What is remembered is told apart by path, size and time of change, and may be thrown away at any
+    time. It says which file is which; whether a file may run code is never decided by it.
+    """
     real = path.resolve()
     # The hub's cache names large files by this very digest.
-    if real.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", real.name):
+    if real.parent.name == "blobs" and _is_digest(real.name):
         return real.name
+    facts = real.stat()
+    key = hashlib.sha256(os.fsencode(f"{real}\0{facts.st_size}\0{facts.st_mtime_ns}")).hexdigest()
+    kept = user_cache_path("clipcls") / "digests" / key
+    with suppress(OSError, ValueError):
+        if _is_digest(text := kept.read_text(encoding="ascii")):
+            return text
+    digest = _sha256(real)
+    # A file that was written this very moment may change again within one tick of its clock.
+    if abs(time.time() - facts.st_mtime) > 2:
+        with suppress(OSError):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            part = kept.with_suffix(f".{os.getpid()}")
+            part.write_text(digest, encoding="ascii")
+            part.replace(kept)
+    return digest
+
+
+def _is_digest(text: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{64}", text) is not None
+
+
+def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with real.open("rb") as file:
+    with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
