@@ -88,11 +88,11 @@ def test_without_fast_prompts_are_measured_for_mini_and_nothing_is_downloaded(
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", metadata)
-    exact, long = " ".join(["cat"] * 46), " ".join(["dog"] * 47)
+    exact, long = " ".join(["cat"] * 62), " ".join(["dog"] * 63)
     result = prompts("show", "--labels", f"a={exact},b={long}", "--templates", "plain")
     assert result.exit_code == 0
     [warning] = result.stderr.splitlines()
-    assert "(b): 49 tokens, mini reads 48 and ignores the rest" in warning
+    assert "(b): 65 tokens, mini reads 64 and ignores the rest" in warning
 
 
 @pytest.mark.usefixtures("fast_is_here")
@@ -111,8 +111,8 @@ def test_short_prompts_are_shown_without_loading_a_tokenizer(
     assert isinstance(show("é").exception, AssertionError)
     assert isinstance(show("&amp;").exception, AssertionError)
     monkeypatch.setenv("CLIPCLS_MODEL", "mini")
-    assert show("b" * 46).exit_code == 0
-    assert isinstance(show("b" * 47).exception, AssertionError)
+    assert show("b" * 62).exit_code == 0
+    assert isinstance(show("b" * 63).exception, AssertionError)
     monkeypatch.setenv("CLIPCLS_MODEL", "ViT-B-16-SigLIP")
     assert isinstance(show("b").exception, AssertionError)
 

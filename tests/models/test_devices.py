@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -74,6 +76,22 @@ def test_absent_device_is_refused_with_what_there_is(device: str) -> None:
         DeviceError, match=rf"--device {device}: this machine has no .*; it has cpu \("
     ):
         choose_device(RuntimeOptions(device))
+
+
+def test_messages_read_plainly() -> None:
+    with pytest.raises(DeviceError, match="no CUDA device that torch can use.*; it has cpu"):
+        choose_device(RuntimeOptions("cuda"))
+    assert choose_device(RuntimeOptions("cpu")).reason.endswith("as asked; fp32: full precision")
+
+
+def test_the_cpu_is_chosen_without_torch() -> None:
+    code = (
+        "import sys; from clipcls.models.devices import choose_device;"
+        "from clipcls.options import RuntimeOptions; choose_device(RuntimeOptions('cpu'));"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", "", "CUDA", "cuda:-1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -49,13 +50,13 @@ def weight_file(folder: Path, name: str = "weights.pt") -> Path:
 @pytest.mark.parametrize("word", ["fast", "balanced", "best"])
 def test_a_preset_is_a_published_pair(word: str) -> None:
     spec = resolve_model(word)
-    assert spec.name == PRESETS[word].model
+    assert spec.name == PRESETS[word]
     assert spec.name in PAIRS
     assert accuracy(spec) is not None
 
 
 def test_presets_are_those_of_the_documentation() -> None:
-    assert {word: found.model for word, found in PRESETS.items()} == {
+    assert dict(PRESETS) == {
         "mini": "bundled/mini",
         "fast": "ViT-B-32-256:datacomp_s34b_b86k",
         "balanced": "PE-Core-B-16:meta",
@@ -307,3 +308,52 @@ def test_a_weight_file_called_like_a_word_of_ours_gets_an_architecture(
 ) -> None:
     with pytest.raises(OptionError, match="--arch ViT-B-32 "):
         resolve_model(str(weight_file(tmp_path, name)))
+
+
+SAME_MODEL = [
+    ("openai/clip-vit-base-patch32", "ViT-B-32:openai"),
+    ("OpenAI/CLIP-ViT-Base-Patch32", "ViT-B-32:openai"),
+    ("openai/clip-vit-large-patch14-336", "ViT-L-14-336:openai"),
+    ("google/siglip2-base-patch16-224", "ViT-B-16-SigLIP2:webli"),
+    ("https://huggingface.co/openai/clip-vit-base-patch16", "ViT-B-16:openai"),
+    ("https://huggingface.co/openai/clip-vit-base-patch16/tree/main", "ViT-B-16:openai"),
+    ("hf-hub:openai/clip-vit-base-patch32", "ViT-B-32:openai"),
+    ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "ViT-B-32:laion2b_s34b_b79k"),
+    ("ViT-B-32,openai", "ViT-B-32:openai"),
+    ("ViT-B-32, openai", "ViT-B-32:openai"),
+    ("('ViT-B-32', 'openai')", "ViT-B-32:openai"),
+    ("vit-b-32 OpenAI", "ViT-B-32:openai"),
+    ("ViT-B-32/laion2b_s34b_b79k", "ViT-B-32:laion2b_s34b_b79k"),
+    ("open_clip:ViT-B-32/laion2b-s34b-b79k", "ViT-B-32:laion2b_s34b_b79k"),
+    ("ViT-L/14@336px|openai", "ViT-L-14-336:openai"),
+    ("ViT-B/32 openai", "ViT-B-32:openai"),
+    ("ViT-B-32-openai", "ViT-B-32:openai"),
+    ("https://huggingface.co/owner/name", "hf-hub:owner/name"),
+]
+
+
+@pytest.mark.parametrize(("word", "meant"), SAME_MODEL)
+def test_another_program_s_name_for_a_model_gets_ours(word: str, meant: str) -> None:
+    with pytest.raises(UnknownModelError, match=f"did you mean {re.escape(meant)}\\b") as caught:
+        resolve_model(word)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("file:///home/me/My%20Models/w.pt", r"give the path, /home/me/My Models/w\.pt$"),
+        ("file:/data/w.pt", r"give the path, /data/w\.pt$"),
+        ("https://example.org/w.pt", "download the file and give its path, with --arch"),
+        ("s3://bucket/w.safetensors", "download the file and give its path, with --arch"),
+        ("some/where", "does not exist.*hf-hub:some/where"),
+    ],
+)
+def test_an_address_gets_the_way_to_say_it(word: str, answer: str) -> None:
+    with pytest.raises(UnknownModelError, match=answer) as caught:
+        resolve_model(word)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_model_that_is_called_the_same_elsewhere_is_one_of_ours() -> None:
+    assert set(PUBLISHED["transformers_repositories"].values()) <= set(PAIRS)

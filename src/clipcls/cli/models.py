@@ -161,14 +161,15 @@ def show(
 
 
 def _facts(spec: ModelSpec) -> list[tuple[str, str]]:
-    from clipcls.models.names import MINI, PRESETS, accuracy, describe
+    from clipcls.models.catalog import PUBLISHED
+    from clipcls.models.names import MINI, accuracy, describe
 
     weights = spec.here()
     top1 = accuracy(spec)
     figures = [("imagenet_top1", f"{top1:.1f}" if top1 else "not known")]
     if spec.name == MINI:
         why = "none that is zero-shot: it was trained on ImageNet's classes"
-        figures = [("imagenet_top1", why), ("cifar10_top1", str(PRESETS[MINI].cifar10_top1))]
+        figures = [("imagenet_top1", why), ("cifar10_top1", str(PUBLISHED["cifar10_top1"][MINI]))]
     return [
         ("model", spec.name),
         *describe(spec),

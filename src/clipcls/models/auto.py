@@ -7,8 +7,9 @@ The decision falls before a model is loaded or an image is read, and the user is
 from __future__ import annotations
 
 from clipcls.errors import ModelDownloadError, ResumeError
+from clipcls.models.catalog import PUBLISHED
 from clipcls.models.files import Tell
-from clipcls.models.names import MINI, PRESETS, preset
+from clipcls.models.names import MINI, preset
 from clipcls.models.specs import Auto, ModelSpec
 
 PREFERRED = "fast"
@@ -48,7 +49,19 @@ def settle(spec: ModelSpec, *, made_by: str | None = None, tell: Tell | None = N
         fast.checkpoint(tell)
     except ModelDownloadError as error:
         if made_by is None:
-            return mini.noted(*spec.notes, _stopgap(error))
+            pull, right = f"`clipcls models pull {PREFERRED}`", PUBLISHED["cifar10_top1"]
+            remedy = (
+                f"{error.advice}, then {pull}"
+                if error.advice
+                else f"{pull} gets it where there is a network"
+            )
+            note = (
+                f"{MINI}, the small model that comes with clipcls, is used because {PREFERRED} is"
+                f" not on this machine and {error.reason}; {MINI} gets {right[MINI]} % of CIFAR-10"
+                f" right, {PREFERRED} {right[PREFERRED]} %: {remedy}, and naming {MINI} as the"
+                " model silences this"
+            )
+            return mini.noted(*spec.notes, note)
         why = f"{PREFERRED} made the rows that are there; --overwrite starts anew"
         raise ModelDownloadError(f"{error}; {why}", error.reason, error.advice) from error
     return fast.noted(*spec.notes)
@@ -72,19 +85,3 @@ def meaning(spec: ModelSpec) -> ModelSpec:
         return spec
     note = f"auto is {PREFERRED}, or {MINI} where {PREFERRED} is not here and cannot be downloaded"
     return preset(PREFERRED).noted(*spec.notes, note)
-
-
-def _stopgap(error: ModelDownloadError) -> str:
-    """Say that `mini` takes the place of `fast`: why, how good it is, and what to do about it."""
-    pull = f"`clipcls models pull {PREFERRED}`"
-    remedy = (
-        f"{error.advice}, then {pull}"
-        if error.advice
-        else f"{pull} gets it where there is a network"
-    )
-    figures = [PRESETS[word].cifar10_top1 for word in (MINI, PREFERRED)]
-    return (
-        f"{MINI}, the small model that comes with clipcls, is used because {PREFERRED} is not on"
-        f" this machine and {error.reason}; {MINI} gets {figures[0]} % of CIFAR-10 right,"
-        f" {PREFERRED} {figures[1]} %: {remedy}, and naming {MINI} as the model silences this"
-    )

@@ -21,6 +21,9 @@ from typing import Any
 
 from clipcls.errors import ModelError
 
+PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
+"""What open_clip says of the preprocessing of published weights."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tag:
@@ -172,12 +175,8 @@ def live_architectures() -> dict[str, Architecture]:
         tags = {}
         for tag in open_clip.list_pretrained_tags_by_model(name):
             known = open_clip.get_pretrained_cfg(name, tag)
-            preprocess = {
-                "mean": list(known["mean"]),
-                "std": list(known["std"]),
-                "interpolation": known["interpolation"],
-                "resize_mode": known["resize_mode"],
-            }
+            preprocess = {key: known[key] for key in PREPROCESSING}
+            preprocess |= {key: list(known[key]) for key in ("mean", "std")}
             tags[tag] = Tag(known["hf_hub"], bool(known.get("quick_gelu")), preprocess)
         found[name] = architecture_of(open_clip.get_model_config(name), tags)
     return found

@@ -107,17 +107,12 @@ def tokenizer_files(model: str, source: str | Path) -> list[Path]:
     found = here()
     if isinstance(source, Path) or any(path.name in _VOCABULARIES for path in found):
         return found
-    from huggingface_hub import constants, get_session, snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
-    with _explained(model, source):
+    with _explained(model, source), no_progress_bars():
         # A sign of life first, because the client takes long to give up.
-        _ask(
-            model,
-            lambda: get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS),
-            REACH_SECONDS,
-        )
-        with no_progress_bars():
-            snapshot_download(source, allow_patterns=list(_TOKENIZER_FILES))
+        _ask(model, lambda: HfApi().model_info(source, timeout=REACH_SECONDS), REACH_SECONDS)
+        snapshot_download(source, allow_patterns=list(_TOKENIZER_FILES))
     return here()
 
 
@@ -213,7 +208,7 @@ def _explained(model: str, repository: str) -> Iterator[None]:
     logger.setLevel(logging.CRITICAL)
     try:
         yield
-    except (ModelDownloadError, KeyboardInterrupt):
+    except ModelDownloadError:
         raise
     except Exception as error:
         # LocalEntryNotFoundError: so the client calls whatever went wrong on the way to a file of
@@ -275,34 +270,23 @@ def _reason_and_advice(repository: str, error: BaseException) -> tuple[str, str]
     status = _status(error)
     number = error.errno if isinstance(error, OSError) else None
     first = str(error).strip().partition("\n")[0] or type(error).__name__
-    kinds: tuple[tuple[bool, str, str], ...] = (
-        (
-            isinstance(error, errors.GatedRepoError),
-            f"{repository} asks its users to accept terms",
-            "accept them on its page and set HF_TOKEN",
-        ),
-        (
-            isinstance(error, errors.RepositoryNotFoundError),
-            f"the hub has no {repository}, or it is private",
-            "if so, set HF_TOKEN",
-        ),
-        (status in (401, 403), f"the hub refuses {repository} ({status})", "check HF_TOKEN"),
-        (status is not None, f"the hub answers {status}", "try again later, or take a local model"),
-        (number in _FULL, "the disk is full", "free some space or set HF_HOME to another disk"),
-        (
-            number in _FORBIDDEN,
-            f"{getattr(error, 'filename', None) or 'the cache'} cannot be written",
-            "set HF_HOME to a folder of yours",
-        ),
-        (
-            "CERTIFICATE" in first.upper(),
-            f"the hub's certificate is not trusted here ({first})",
-            "name your organisation's certificates in SSL_CERT_FILE",
-        ),
-    )
-    for applies, reason, advice in kinds:
-        if applies:
-            return reason, advice
+    if isinstance(error, errors.GatedRepoError):
+        terms = "accept them on its page and set HF_TOKEN"
+        return f"{repository} asks its users to accept terms", terms
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"the hub has no {repository}, or it is private", "if so, set HF_TOKEN"
+    if status is not None and status not in (401, 403):
+        return f"the hub answers {status}", "try again later, or take a local model"
+    if status is not None:
+        return f"the hub refuses {repository} ({status})", "check HF_TOKEN"
+    if number in _FULL:
+        return "the disk is full", "free some space or set HF_HOME to another disk"
+    if number in _FORBIDDEN:
+        where = getattr(error, "filename", None) or "the hub's cache"
+        return f"{where} cannot be written", "set HF_HOME to a folder of yours"
+    if "CERTIFICATE" in first.upper():
+        trust = "name your organisation's certificates in SSL_CERT_FILE"
+        return f"the hub's certificate is not trusted here ({first})", trust
     return f"the download failed ({first})", "run it again, it continues where it was"
 
 

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
@@ -19,25 +18,21 @@ from urllib.parse import unquote, urlsplit
 from clipcls.errors import ModelDownloadError, ModelError, OptionError, UnknownModelError
 from clipcls.models.catalog import (
     PUBLISHED,
+    Tag,
     architecture_of,
     architectures,
     catalog,
     describe_preprocessing,
 )
-from clipcls.models.files import CONFIG_NAME, WEIGHT_SUFFIXES
-from clipcls.models.specs import (
-    FOLDER_PREFIX,
-    HUB_PREFIX,
-    Auto,
-    Folder,
-    HubRepo,
-    ModelSpec,
-    Published,
-    WeightFile,
-)
+from clipcls.models.files import CONFIG_NAME as CONFIG_NAME
+from clipcls.models.files import WEIGHT_SUFFIXES
+from clipcls.models.specs import FOLDER_PREFIX, HUB_PREFIX, Auto
+from clipcls.models.specs import Folder as Folder
+from clipcls.models.specs import HubRepo as HubRepo
+from clipcls.models.specs import ModelSpec as ModelSpec
+from clipcls.models.specs import Published as Published
+from clipcls.models.specs import WeightFile as WeightFile
 from clipcls.models.weights import is_torchscript
-
-__all__ = ["CONFIG_NAME", "Folder", "HubRepo", "ModelSpec", "Published", "WeightFile"]
 
 AUTO = "auto"
 """The choice of a user who makes none: `fast` where it can be had, else `mini`."""
@@ -54,24 +49,8 @@ OPENAI_SPELLINGS: Mapping[str, str] = MappingProxyType(PUBLISHED["openai_names"]
 """The names of OpenAI's `clip.available_models()` and open_clip's name for each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """A short name for a model that we recommend.
-
-    Attributes:
-        model: What it stands for: any word that `--model` takes, a folder relative to this one.
-        description: What it is good for.
-        cifar10_top1: Zero-shot top-1 accuracy on CIFAR-10 in percent, where it matters.
-    """
-
-    model: str
-    description: str
-    cifar10_top1: float | None = None
-
-
-PRESETS: Mapping[str, Preset] = MappingProxyType(
-    {word: Preset(**known) for word, known in PUBLISHED["presets"].items()}
-)
+PRESETS: Mapping[str, str] = MappingProxyType(PUBLISHED["presets"])
+"""The models that we recommend: word -> any word of `--model`, or a folder in this one."""
 
 WORDS = (AUTO, *PRESETS)
 """The words of our own that `--model` takes."""
@@ -111,7 +90,16 @@ def resolve_model(word: str, arch: str | None = None) -> ModelSpec:
         path = _local_path(word)
         if path.is_file():
             return _file(word, path, arch)
-        spec = _folder(word, path)
+        if not (path / CONFIG_NAME).is_file():
+            kin = " (a transformers model, by its config.json)" * (path / "config.json").is_file()
+            raise ModelError(
+                f"the folder {path} has no {CONFIG_NAME}{kin}: give a folder in open_clip's layout,"
+                " or a weight file with --arch"
+            )
+        name = word.removeprefix(FOLDER_PREFIX)
+        # What is printed must not look like a model of ours that it is not.
+        bare = name.rstrip("/\\").partition(":")[0]
+        spec = Folder(f"./{name}" if bare in (*WORDS, *architectures()) else name, path)
     if arch is not None:
         given = "there is none" if word == AUTO else f"{word} is not one"
         raise OptionError(
@@ -123,9 +111,8 @@ def resolve_model(word: str, arch: str | None = None) -> ModelSpec:
 
 def preset(word: str) -> ModelSpec:
     """Return the model that one of `PRESETS` stands for."""
-    model = PRESETS[word].model
-    path = Path(__file__).parent / model
-    return Folder(word, path) if path.is_dir() else resolve_model(model)
+    path = Path(__file__).parent / PRESETS[word]
+    return Folder(word, path) if path.is_dir() else resolve_model(PRESETS[word])
 
 
 def accuracy(spec: ModelSpec) -> float | None:
@@ -268,19 +255,6 @@ def _near_names(word: str) -> list[str]:
     return [known[match] for match in difflib.get_close_matches(text, known, n=3, cutoff=0.6)]
 
 
-def _folder(word: str, path: Path) -> ModelSpec:
-    if not (path / CONFIG_NAME).is_file():
-        kin = " (it looks like a transformers model)" if (path / "config.json").is_file() else ""
-        raise ModelError(
-            f"the folder {path} has no {CONFIG_NAME}{kin}: give a folder in open_clip's layout, or"
-            " a weight file with --arch"
-        )
-    name = word.removeprefix(FOLDER_PREFIX)
-    # What is printed must not look like a model of ours that it is not.
-    bare = name.rstrip("/\\").partition(":")[0]
-    return Folder(f"./{name}" if bare in (*WORDS, *architectures()) else name, path)
-
-
 def _file(word: str, path: Path, arch: str | None) -> ModelSpec:
     if path.suffix.lower() not in WEIGHT_SUFFIXES:
         raise ModelError(f"{path} is no weight file, allowed are {' '.join(WEIGHT_SUFFIXES)}")
@@ -300,39 +274,31 @@ def _file(word: str, path: Path, arch: str | None) -> ModelSpec:
         raise UnknownModelError(
             f"--arch {arch}: open_clip has no such architecture{_did_you_mean(architecture)}"
         )
-    spec = WeightFile(word, path, architecture, _known_tag(architecture, tag) if colon else None)
+    tag = _known_tag(architecture, tag) if colon else ""
+    tags = architectures()[architecture].tags
     if is_torchscript(path):
-        return _openai_archive(spec)
-    return spec if colon else _untagged_file(spec)
+        # OpenAI's preprocessing and activation, whatever else shares the architecture's name.
+        if "openai" not in tags or tag not in ("", "openai"):
+            raise ModelError(
+                f"{word} is a TorchScript archive, which only OpenAI's weights may be: write --arch"
+                f" ARCH:openai, where ARCH is one of {', '.join(OPENAI_SPELLINGS.values())}"
+            )
+        tag = "openai"
+    spec = WeightFile(word, path, architecture, tag or None)
+    return spec if tag else _untagged(spec, tags)
 
 
-def _openai_archive(spec: WeightFile) -> ModelSpec:
-    """Give the archive OpenAI's preprocessing and activation, whatever else shares its name."""
-    if spec.tag not in (None, "openai"):
-        raise ModelError(
-            f"{spec.name} is a TorchScript archive, which OpenAI's weights are, and --arch says"
-            f" {spec.tag}: write --arch {spec.architecture}:openai"
-        )
-    if "openai" not in architectures()[spec.architecture].tags:
-        raise ModelError(
-            f"{spec.name} is a TorchScript archive, but OpenAI published no {spec.architecture};"
-            f" give one of {', '.join(OPENAI_SPELLINGS)}"
-        )
-    return replace(spec, tag="openai")
-
-
-def _untagged_file(spec: WeightFile) -> ModelSpec:
+def _untagged(spec: WeightFile, tags: Mapping[str, Tag]) -> ModelSpec:
     """Accept a file without tag if all published weights agree on how an image is prepared."""
     architecture = spec.architecture
-    tags = architectures()[architecture].tags
+    by_preprocessing: dict[str, list[str]] = {}
+    for tag, weights in tags.items():
+        by_preprocessing.setdefault(weights.preprocessing, []).append(tag)
     if not tags:
         raise ModelError(
             f"{spec.name}: nobody published weights for {architecture}, so its preprocessing is"
             f" not known; give a folder with the weights and an {CONFIG_NAME}"
         )
-    by_preprocessing: dict[str, list[str]] = {}
-    for tag, weights in tags.items():
-        by_preprocessing.setdefault(weights.preprocessing, []).append(tag)
     if len(by_preprocessing) > 1:
         choices = "; ".join(f"{text}: {', '.join(t)}" for text, t in by_preprocessing.items())
         raise ModelError(

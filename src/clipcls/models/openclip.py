@@ -22,7 +22,7 @@ from clipcls.models.files import no_progress_bars
 from clipcls.models.pixels import PixelTransform
 from clipcls.models.specs import ModelConfig, ModelSpec
 from clipcls.models.tokenizer import PromptTokenizer, load_tokenizer, require_transformers
-from clipcls.models.weights import UNREADABLE, check_safe, first_line, fit_weights, read_weights
+from clipcls.models.weights import UNREADABLE, first_line, fit_weights, openai_archive, read_weights
 from clipcls.options import Fit, Precision
 
 if TYPE_CHECKING:
@@ -49,9 +49,12 @@ def load_encoder(spec: ModelSpec, device: DeviceChoice, fit: Fit = Fit.MODEL) ->
     config = spec.config()
     tokenizer = load_tokenizer(spec)
     with _explained_trouble(spec, device.device), quiet_open_clip(), no_progress_bars():
+        # What is refused costs no model. OpenAI's archives are read by us, exact or not.
+        exact = openai_archive(checkpoint) is not None or config.exact
+        state = read_weights(checkpoint) if exact else {}
         model = _build(spec, config, device)
-        if config.exact:
-            fit_weights(model, read_weights(checkpoint), checkpoint)
+        if exact:
+            fit_weights(model, state, checkpoint)
         else:
             _load_published(spec, model, checkpoint)
     fingerprint = spec.fingerprint(device.precision, fit)
@@ -100,10 +103,7 @@ def _load_published(spec: ModelSpec, model: Any, checkpoint: Path) -> None:
 
     open_clip = import_open_clip()
     try:
-        if check_safe(checkpoint):
-            fit_weights(model, read_weights(checkpoint), checkpoint)
-        else:
-            open_clip.load_checkpoint(model, str(checkpoint), strict=True, weights_only=True)
+        open_clip.load_checkpoint(model, str(checkpoint), strict=True, weights_only=True)
     except (AssertionError, pickle.UnpicklingError, SafetensorError, *UNREADABLE) as error:
         if is_device_trouble(error):
             raise

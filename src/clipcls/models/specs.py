@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from clipcls.errors import ModelDownloadError, ModelError
 from clipcls.models.catalog import Tag, architectures, model_config
@@ -51,17 +51,15 @@ class ModelConfig:
 
 @runtime_checkable
 class ModelSpec(Protocol):
-    """A model that the user's word stands for."""
+    """A model that the user's word stands for.
 
-    @property
-    def name(self) -> str:
-        """The name to print: `ViT-B-32:openai`, `mini`, the folder or file as given."""
-        ...
+    Attributes:
+        name: The name to print: `ViT-B-32:openai`, `mini`, the folder or file as given.
+        notes: What the user should be told, a sentence each.
+    """
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the user should be told, a sentence each."""
-        ...
+    name: str
+    notes: tuple[str, ...]
 
     def config(self, *, download: bool = True) -> ModelConfig:
         """Return how open_clip describes the model; of a hub model downloaded if need be."""
@@ -74,39 +72,6 @@ class ModelSpec(Protocol):
     def checkpoint(self, tell: Tell | None = None) -> Path:
         """Return the weight file, downloaded if need be; `tell` hears of it and shows progress."""
         ...
-
-    def fingerprint(self, precision: Precision, fit: Fit) -> str:
-        """Return the hex digest of whatever changes an embedding."""
-        ...
-
-    def noted(self, *notes: str) -> ModelSpec:
-        """Return the same model with other notes."""
-        ...
-
-
-@dataclass(frozen=True)
-class _Model:
-    name: str
-    notes: tuple[str, ...] = field(default=(), kw_only=True)
-
-    def config(self, *, download: bool = True) -> ModelConfig:
-        """Return how open_clip describes the model."""
-        raise ModelError(f"{self.name} is no model yet: clipcls.models.auto.settle decides")
-
-    def here(self) -> Path | None:
-        """Return the weight file if it is on this machine."""
-        raise ModelError(f"{self.name} is no model yet: clipcls.models.auto.settle decides")
-
-    def checkpoint(self, tell: Tell | None = None) -> Path:
-        """Return the weight file."""
-        found = self.here()
-        if found is None:
-            raise ModelDownloadError(f"{self.name} is not on this machine")
-        return found
-
-    def noted(self, *notes: str) -> ModelSpec:
-        """Return the same model with other notes."""
-        return replace(self, notes=notes)
 
     def fingerprint(self, precision: Precision, fit: Fit) -> str:
         """Return the hex digest of whatever changes an embedding.
@@ -129,13 +94,40 @@ class _Model:
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
-
-class Auto(_Model):
-    """The choice of a user who makes none; `clipcls.models.auto.settle` turns it into a model."""
+    def noted(self, *notes: str) -> ModelSpec:
+        """Return the same model with other notes."""
+        ...
 
 
 @dataclass(frozen=True)
-class Published(_Model):
+class _Named(ModelSpec):
+    name: str
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def noted(self, *notes: str) -> ModelSpec:
+        """Return the same model with other notes."""
+        return replace(self, notes=notes)
+
+
+@dataclass(frozen=True)
+class Auto(_Named):
+    """The choice of a user who makes none; `clipcls.models.auto.settle` turns it into a model."""
+
+    def config(self, *, download: bool = True) -> NoReturn:
+        """Refuse: it is not decided yet."""
+        raise ModelError("auto is no model yet: clipcls.models.auto.settle decides which one it is")
+
+    def here(self) -> NoReturn:
+        """Refuse: it is not decided yet."""
+        self.config()
+
+    def checkpoint(self, tell: Tell | None = None) -> NoReturn:
+        """Refuse: it is not decided yet."""
+        self.config()
+
+
+@dataclass(frozen=True)
+class Published(_Named):
     """Weights of open_clip's list, `ARCH:TAG`."""
 
     @property
@@ -168,7 +160,7 @@ class Published(_Model):
 
 
 @dataclass(frozen=True)
-class HubRepo(_Model):
+class HubRepo(_Named):
     """A repository of the hub in open_clip's layout, `hf-hub:OWNER/NAME`."""
 
     @property
@@ -193,7 +185,7 @@ class HubRepo(_Model):
 
 
 @dataclass(frozen=True)
-class Folder(_Model):
+class Folder(_Named):
     """A folder in open_clip's layout."""
 
     path: Path
@@ -205,11 +197,15 @@ class Folder(_Model):
 
     def here(self) -> Path | None:
         """Return the folder's weight file."""
+        return self.checkpoint()
+
+    def checkpoint(self, tell: Tell | None = None) -> Path:
+        """Return the folder's weight file."""
         return checkpoint_in(self.path)
 
 
 @dataclass(frozen=True)
-class WeightFile(_Model):
+class WeightFile(_Named):
     """Weights alone.
 
     Attributes:
@@ -230,6 +226,10 @@ class WeightFile(_Model):
         return _of_architecture(self.architecture, tag, bool(self.tag) and tag.quick_gelu)
 
     def here(self) -> Path | None:
+        """Return the file."""
+        return self.path
+
+    def checkpoint(self, tell: Tell | None = None) -> Path:
         """Return the file."""
         return self.path
 

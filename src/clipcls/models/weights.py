@@ -40,14 +40,26 @@ UNREADABLE = (
 
 def read_weights(path: Path) -> dict[str, Any]:
     """Read a weight file into name -> tensor; nothing but tensors is ever unpickled."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
-        state = _raw_weights(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if path.suffix.lower() == ".safetensors":
+                state: Any = load_file(path, device="cpu")
+            elif (content := openai_archive(path)) is not None:
+                archive = torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]
+                state = archive.state_dict()
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path} is refused: it is damaged, or holds Python objects beside tensors, and loading"
             " those could run any code; give the weights as .safetensors"
         ) from error
-    except UNREADABLE as error:
+    except (SafetensorError, *UNREADABLE) as error:
         if is_out_of_memory(error):
             raise
         raise ModelError(f"{path} is no readable weight file ({first_line(error)})") from error
@@ -70,27 +82,6 @@ def parameters_in(path: Path) -> int:
         raise ModelError(f"{path} is no readable weight file ({first_line(error)})") from error
 
 
-def _raw_weights(path: Path) -> Any:
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if path.suffix.lower() == ".safetensors":
-        try:
-            return load_file(path, device="cpu")
-        except SafetensorError as error:
-            raise ValueError(first_line(error)) from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if check_safe(path):
-            # Read once, so that what is loaded is what the digest was taken of.
-            content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() in openai_archives():
-                archive = torch.jit.load(io.BytesIO(content), map_location="cpu")  # type: ignore[no-untyped-call]
-                return archive.state_dict()
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
 def is_torchscript(path: Path) -> bool:
     """Whether the file is a TorchScript archive, the form of OpenAI's own weight files."""
     return any("/code/" in name or name.endswith("/constants.pkl") for name, _ in _members(path))
@@ -105,11 +96,12 @@ def _members(path: Path) -> list[tuple[str, int]]:
         return []
 
 
-def check_safe(path: Path) -> bool:
+def openai_archive(path: Path) -> bytes | None:
     """Refuse a file that could run code or fill the memory; nothing of it is loaded here.
 
     Returns:
-        Whether it is one of OpenAI's own TorchScript archives, by its content.
+        The content of one of OpenAI's own TorchScript archives, so that what is loaded is what the
+        digest was taken of; None for a file that is no TorchScript archive.
 
     Raises:
         ModelError: It is another TorchScript archive, or unpacks to far more than its size.
@@ -125,13 +117,14 @@ def check_safe(path: Path) -> bool:
             " size; give the weights as .safetensors"
         )
     if not is_torchscript(path):
-        return False
-    if _sha256(path) not in openai_archives():
+        return None
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() not in openai_archives():
         raise ModelError(
             f"{path} is refused: it is a TorchScript archive, which can run any code, and none of"
             " those that OpenAI published; give the weights as .safetensors"
         )
-    return True
+    return content
 
 
 def _only_tensors(state: Any, path: Path) -> dict[str, Any]:
@@ -222,7 +215,11 @@ def digest_of(path: Path) -> str:
     with suppress(OSError, ValueError):
         if _is_digest(text := kept.read_text(encoding="ascii")):
             return text
-    digest = _sha256(real)
+    hashed = hashlib.sha256()
+    with real.open("rb") as file:
+        while block := file.read(1 << 20):
+            hashed.update(block)
+    digest = hashed.hexdigest()
     # A file that was written this very moment may change again within one tick of its clock.
     if abs(time.time() - facts.st_mtime) > 2:
         with suppress(OSError):
@@ -235,14 +232,6 @@ def digest_of(path: Path) -> str:
 
 def _is_digest(text: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{64}", text) is not None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def first_line(error: BaseException) -> str:
