@@ -49,17 +49,13 @@ def settle(spec: ModelSpec, *, made_by: str | None = None, tell: Tell | None = N
         fast.checkpoint(tell)
     except ModelDownloadError as error:
         if made_by is None:
-            pull, right = f"`clipcls models pull {PREFERRED}`", PUBLISHED["cifar10_top1"]
-            remedy = (
-                f"{error.advice}, then {pull}"
-                if error.advice
-                else f"{pull} gets it where there is a network"
-            )
+            right = PUBLISHED["cifar10_top1"]
+            connect = f"`clipcls models pull {PREFERRED}` gets it where there is a network"
             note = (
                 f"{MINI}, the small model that comes with clipcls, is used because {PREFERRED} is"
                 f" not on this machine and {error.reason}; {MINI} gets {right[MINI]} % of CIFAR-10"
-                f" right, {PREFERRED} {right[PREFERRED]} %: {remedy}, and naming {MINI} as the"
-                " model silences this"
+                f" right, {PREFERRED} {right[PREFERRED]} %: {error.advice or connect}, and naming"
+                f" {MINI} as the model silences this"
             )
             return mini.noted(*spec.notes, note)
         why = f"{PREFERRED} made the rows that are there; --overwrite starts anew"

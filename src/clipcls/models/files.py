@@ -18,6 +18,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from clipcls.errors import ModelDownloadError, ModelError
+from clipcls.models.catalog import PUBLISHED
 
 Answer = TypeVar("Answer")
 Tell = Callable[[str], None]
@@ -32,33 +33,10 @@ WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors", ".bin")
 HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 # The file names that open_clip writes and looks for, in its order of preference.
-_CHECKPOINT_NAMES = (
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "open_clip_pytorch_model.pth",
-    "model.safetensors",
-    "pytorch_model.bin",
-    "pytorch_model.pth",
-    "model.pth",
-)
+_CHECKPOINT_NAMES: list[str] = PUBLISHED["checkpoint_names"]
 
-_VOCABULARIES = (
-    "tokenizer.json",
-    "vocab.json",
-    "vocab.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-)
-_TOKENIZER_FILES = (
-    *_VOCABULARIES,
-    "added_tokens.json",
-    "config.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer_config.json",
-)
+_VOCABULARIES: list[str] = PUBLISHED["tokenizer_vocabularies"]
+_TOKENIZER_FILES = [*_VOCABULARIES, *PUBLISHED["tokenizer_settings"]]
 """What a tokenizer of the transformers library can be made of."""
 
 _ELSEWHERE = (
@@ -112,12 +90,12 @@ def tokenizer_files(model: str, source: str | Path) -> list[Path]:
     with _explained(model, source), no_progress_bars():
         # A sign of life first, because the client takes long to give up.
         _ask(model, lambda: HfApi().model_info(source, timeout=REACH_SECONDS), REACH_SECONDS)
-        snapshot_download(source, allow_patterns=list(_TOKENIZER_FILES))
+        snapshot_download(source, allow_patterns=_TOKENIZER_FILES)
     return here()
 
 
-def cached(repository: str, filename: str) -> Path | None:
-    """Return a file of the hub's cache; never touches the network.
+def cached(repository: str, *names: str) -> Path | None:
+    """Return the first of some files that the hub's cache has; never touches the network.
 
     Raises:
         ModelDownloadError: The hub's library, which knows its cache, is missing.
@@ -125,14 +103,14 @@ def cached(repository: str, filename: str) -> Path | None:
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError as error:
-        missing = "the package huggingface_hub cannot be imported"
-        raise ModelDownloadError(
-            f"{repository}: {missing} ({error}): pip install huggingface_hub",
-            missing,
-            "pip install huggingface_hub",
-        ) from error
-    found = try_to_load_from_cache(repository, filename)
-    return Path(found) if isinstance(found, str) else None
+        why, advice = "huggingface_hub cannot be imported", "pip install huggingface_hub"
+        message = f"{repository}: {why} ({error}): {advice}"
+        raise ModelDownloadError(message, why, advice) from error
+    try:
+        found = [try_to_load_from_cache(repository, name) for name in names]
+    except ValueError as error:
+        raise ModelError(f"{repository!r} is no name of a hub repository") from error
+    return next((Path(path) for path in found if isinstance(path, str)), None)
 
 
 def fetch(model: str, repository: str, names: Sequence[str], tell: Tell | None = None) -> Path:
@@ -148,7 +126,7 @@ def fetch(model: str, repository: str, names: Sequence[str], tell: Tell | None =
     Raises:
         ModelDownloadError: None is here, and none can be had.
     """
-    if found := next((path for name in names if (path := cached(repository, name))), None):
+    if found := cached(repository, *names):
         return found
     from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_download, hf_hub_url
 

@@ -146,10 +146,8 @@ def _named(word: str) -> ModelSpec | None:
         return None
     if colon:
         return Published(f"{architecture}:{_known_tag(architecture, tag)}")
-    if len(architectures()[architecture].tags) == 1:
-        return Published(f"{architecture}:{_known_tag(architecture, None)}", notes=shadow)
-    name, why = _best(word, architecture)
-    return Published(name, notes=(why, *shadow))
+    name, *notes = _best(word, architecture)
+    return Published(name, notes=(*notes, *shadow))
 
 
 def _known_tag(architecture: str, tag: str | None) -> str:
@@ -173,8 +171,8 @@ def _known_tag(architecture: str, tag: str | None) -> str:
     )
 
 
-def _best(word: str, architecture: str) -> tuple[str, str]:
-    """Return the name with the best of an architecture's weights, and why they are used."""
+def _best(word: str, architecture: str) -> list[str]:
+    """Return the best of an architecture's names, and if there is a choice, why it is used."""
     tags = architectures()[architecture].tags
     pairs = {f"{architecture}:{tag}": 0.0 for tag in tags}
     pairs |= {name: accuracy(Published(name)) or 0.0 for name in pairs}
@@ -185,7 +183,8 @@ def _best(word: str, architecture: str) -> tuple[str, str]:
         why = f"{pairs[best]} % on ImageNet, the best that is published"
     else:
         best, why = f"{architecture}:{_known_tag(architecture, None)}", "the newest"
-    return best, f"{word} has {len(tags)} sets of weights: {best} is used ({why})"
+    note = f"{word} has {len(tags)} sets of weights: {best} is used ({why})"
+    return [best, note] if len(tags) > 1 else [best]
 
 
 def _local_path(word: str) -> Path:
@@ -201,10 +200,10 @@ def _local_path(word: str) -> Path:
         raise UnknownModelError(f"{word} does not exist")
     if meant := _meant(word):
         raise UnknownModelError(f"{word} {meant}")
-    if word.startswith((".", "~", "/")) or word.lower().endswith(WEIGHT_SUFFIXES):
-        raise UnknownModelError(f"{text} does not exist{_did_you_mean(Path(text).stem)}")
-    if "/" in word or "\\" in word:
-        hub = f"; for a model on the hub: {HUB_PREFIX}{word}" if word.count("/") == 1 else ""
+    is_file = word.lower().endswith(WEIGHT_SUFFIXES)
+    if is_file or word.startswith((".", "~")) or "/" in word or "\\" in word:
+        on_hub = re.fullmatch(r"\w[\w.-]*/[\w.-]+", word) and not is_file
+        hub = f"; for a model on the hub: {HUB_PREFIX}{word}" if on_hub else ""
         raise UnknownModelError(f"{text} does not exist{_did_you_mean(Path(text).stem)}{hub}")
     raise UnknownModelError(
         f"no model is called {word!r}{_did_you_mean(word)}; allowed are {', '.join(WORDS)},"
@@ -214,6 +213,7 @@ def _local_path(word: str) -> Path:
 
 def _meant(word: str) -> str:
     """Say what a word in the manner of another program would be here; empty if it is none."""
+    otherwise = ""
     with suppress(ValueError):
         address = urlsplit(word)
         if address.scheme == "file":
@@ -222,6 +222,7 @@ def _meant(word: str) -> str:
             return "is an address: download the file and give its path, with --arch"
         if address.netloc:
             word = "/".join(address.path.strip("/").split("/")[:2])
+            otherwise = f"is an address; did you mean {HUB_PREFIX}{word}?"
     if same := PUBLISHED["transformers_repositories"].get(word.lower()):
         return f"is a repository for transformers; did you mean {same}, which is the same model?"
     for name, found in architectures().items():
@@ -237,7 +238,7 @@ def _meant(word: str) -> str:
         tag = word[gap.end() :].lower().replace("-", "_")
         if name and tag in architectures()[name].tags:
             return f"is no name; did you mean {name}:{tag}?"
-    return ""
+    return otherwise
 
 
 def _did_you_mean(word: str) -> str:

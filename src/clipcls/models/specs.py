@@ -151,7 +151,7 @@ class Published(_Named):
     def here(self) -> Path | None:
         """Return the weight file if it is in the hub's cache."""
         repository, names = self._files()
-        return next((path for name in names if (path := cached(repository, name))), None)
+        return cached(repository, *names)
 
     def checkpoint(self, tell: Tell | None = None) -> Path:
         """Return the weight file, downloaded if it is not in the hub's cache."""
@@ -176,7 +176,7 @@ class HubRepo(_Named):
 
     def here(self) -> Path | None:
         """Return the weight file if it is in the hub's cache."""
-        return next((path for name in HUB_NAMES if (path := cached(self._repository, name))), None)
+        return cached(self._repository, *HUB_NAMES)
 
     def checkpoint(self, tell: Tell | None = None) -> Path:
         """Return the weight file; the configuration comes along, for later without a network."""
