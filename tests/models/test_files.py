@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,8 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from clipcls.errors import ModelDownloadError, ModelError
+from clipcls.models import files
+from clipcls.models.auto import settle
 from clipcls.models.files import CONFIG_NAME, checkpoint_in, read_config
 from clipcls.models.names import ModelSpec, describe, resolve_model
 from tests.hub_cache import HubCache, hub_cache
@@ -193,6 +196,63 @@ def test_download_trouble_becomes_one_line(
     with pytest.raises(ModelDownloadError, match=message) as caught:
         FAST.checkpoint()
     assert "\n" not in str(caught.value)
+
+
+LOCAL_TROUBLES = [
+    (DISK_FULL, "the disk is full"),
+    (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
+    (PermissionError(errno.EACCES, "Permission denied", "/home/token"), "/home/token cannot be"),
+    (OSError(errno.EROFS, "Read-only file system", "/cache"), "/cache cannot be written"),
+    (http_error(errors.HfHubHTTPError, 404), "the hub answers 404"),
+    (http_error(errors.HfHubHTTPError, 403), r"the hub refuses laion/.* \(403\)"),
+    (OSError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"), "certificate is not trusted here"),
+]
+
+
+@pytest.mark.usefixtures("online")
+@pytest.mark.parametrize("asking", [True, False], ids=["asking", "downloading"])
+@pytest.mark.parametrize(("error", "message"), LOCAL_TROUBLES)
+def test_a_connected_machine_is_advised_only_where_the_connection_failed(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, message: str, asking: bool
+) -> None:
+    def fail() -> object:
+        raise error
+
+    let_answer(monkeypatch, fail) if asking else let_download(monkeypatch, failing(error))
+    with pytest.raises(ModelDownloadError, match=message) as caught:
+        FAST.checkpoint()
+    assert "where there is a network" not in str(caught.value)
+    note = " ".join(settle(resolve_model("auto")).notes)
+    assert caught.value.reason in note
+    assert "where there is a network" not in note
+
+
+@pytest.mark.usefixtures("online")
+def test_one_limit_holds_for_all_that_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    def answer(url: str, timeout: float) -> object:
+        waited.append(timeout)
+        if url.endswith(".safetensors"):
+            time.sleep(0.6)
+            raise http_error(errors.RemoteEntryNotFoundError, 404)
+        time.sleep(30)
+        return None
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", answer)
+    monkeypatch.setattr(files, "REACH_SECONDS", 1.0)
+    began = time.monotonic()
+    with pytest.raises(ModelDownloadError, match="cannot be reached"):
+        FAST.checkpoint()
+    assert time.monotonic() - began < 3
+    assert waited[1] < 0.5
+    assert files.REACH_SECONDS <= 3
+
+
+@pytest.mark.parametrize("word", ["hf-hub:a..b/c", "hf-hub:-a/b", "hf-hub:a/b--c"])
+def test_a_name_that_the_hub_does_not_allow_is_one_line(hub_cache: HubCache, word: str) -> None:
+    with pytest.raises(ModelError, match="no name of a hub repository"):
+        resolve_model(word).checkpoint()
 
 
 def folder_with(tmp_path: Path, *names: str) -> Path:

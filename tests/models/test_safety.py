@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -18,6 +19,7 @@ from clipcls.models.catalog import openai_archives
 from clipcls.models.devices import DeviceChoice
 from clipcls.models.names import CONFIG_NAME, ModelSpec, resolve_model
 from clipcls.models.openclip import load_encoder
+from clipcls.models.tokenizer import load_tokenizer
 from clipcls.options import Precision
 from examples.make_checkpoint import random_model
 from tests.checkpoints import CheckpointFolders, checkpoints
@@ -194,3 +196,58 @@ def test_openai_s_digests_are_those_of_its_nine_models() -> None:
         openai_archives()["40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"]
         == "ViT-B-32"
     )
+
+
+EVIL_MODULE = """
+from pathlib import Path
+from transformers import PretrainedConfig
+Path("harm").touch()
+class EvilConfig(PretrainedConfig):
+    model_type = "evil"
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_text_tower_with_code_of_its_own_is_refused_without_a_question(
+    checkpoints: CheckpointFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("builtins.input", lambda *question: "y")
+    tower = tmp_path / "tower"
+    tower.mkdir()
+    (tower / "code.py").write_text(EVIL_MODULE)
+    auto = {"auto_map": {"AutoConfig": "code.EvilConfig"}, "model_type": "evil"}
+    (tower / "config.json").write_text(json.dumps(auto))
+    folder = Path(shutil.copytree(checkpoints.folder("tiny"), tmp_path / "copy"))
+    config = json.loads((folder / CONFIG_NAME).read_text())
+    config["model_cfg"]["text_cfg"] |= {"hf_model_name": str(tower)}
+    (folder / CONFIG_NAME).write_text(json.dumps(config))
+    with pytest.raises(ModelError) as caught:
+        load_encoder(resolve_model(str(folder)), CPU)
+    assert not os.path.exists(HARM)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_tokenizer_with_code_of_its_own_is_refused_whatever_the_configuration_says(
+    checkpoints: CheckpointFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("builtins.input", lambda *question: "y")
+    folder = Path(shutil.copytree(checkpoints.folder("tiny"), tmp_path / "copy"))
+    evil = EVIL_MODULE.replace("PretrainedConfig", "PreTrainedTokenizer").replace("Config", "Tok")
+    (folder / "code.py").write_text(evil)
+    auto = {"auto_map": {"AutoTokenizer": ["code.EvilTok", None]}, "tokenizer_class": "EvilTok"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(auto))
+    config = json.loads((folder / CONFIG_NAME).read_text())
+    config["model_cfg"]["text_cfg"] |= {
+        "hf_tokenizer_name": "owner/evil",
+        "tokenizer_kwargs": {"trust_remote_code": True},
+    }
+    (folder / CONFIG_NAME).write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="tokenizer is unusable") as caught:
+        load_tokenizer(resolve_model(str(folder)))
+    assert not os.path.exists(HARM)
+    assert "\n" not in str(caught.value)

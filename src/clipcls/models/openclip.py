@@ -69,6 +69,10 @@ def _build(spec: ModelSpec, config: ModelConfig, device: DeviceChoice) -> Any:
     tower = config.model["text_cfg"].get("hf_model_name")
     if tower:
         require_transformers(spec, "text tower")
+        from transformers import dynamic_module_utils
+
+        # It would ask on the terminal whether to run code that the configuration names.
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
     try:
         model = open_clip.create_model(
             config.source,
