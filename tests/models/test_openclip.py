@@ -483,9 +483,6 @@ class Greedy:
         self.preprocess_cfg = {**named_config("tiny")["preprocess_cfg"], "size": 8}
         self.logit_scale = torch.tensor(0.0)
 
-    def modules(self) -> list[Any]:
-        return [self]
-
     def _embed(self, batch: torch.Tensor) -> torch.Tensor:
         self.sizes.append(len(batch))
         if len(batch) > self.capacity:
@@ -609,6 +606,14 @@ def test_mini_in_low_precision_is_close(mini: OpenClipEncoder, precision: Precis
     pixels = mini.prepare(noise(300, 200))[None]
     np.testing.assert_allclose(low.encode_images(pixels), mini.encode_images(pixels), atol=0.02)
     assert low.logit_scale == mini.logit_scale
+
+
+def test_towers_of_convolutions_have_the_channels_last(
+    mini: OpenClipEncoder, tiny: OpenClipEncoder
+) -> None:
+    first = next(p for p in mini._model.visual.trunk.parameters() if p.dim() == 4)
+    assert first.is_contiguous(memory_format=torch.channels_last)
+    assert (mini._layout, tiny._layout) == (torch.channels_last, torch.contiguous_format)
 
 
 def test_a_copy_of_mini_s_folder_is_the_same_model(tmp_path: Path, mini: OpenClipEncoder) -> None:

@@ -207,12 +207,14 @@ class OpenClipEncoder:
         self._dtype = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}.get(
             choice.precision, torch.float32
         )
-        # One convolution cuts a ViT's patches; a tower of them is faster with the channels last.
-        convolutions = sum(isinstance(part, torch.nn.Conv2d) for part in model.visual.modules())
+        # timm's towers of convolutions are faster with the channels last; a single convolution cuts
+        # a ViT's patches. OpenAI's ResNets are left alone: theirs would move by more than 1e-5.
+        trunk = getattr(model.visual, "trunk", torch.nn.Identity())
+        convolutions = sum(isinstance(part, torch.nn.Conv2d) for part in trunk.modules())
         self._layout = torch.contiguous_format
         if choice.device == "cpu" and convolutions > 1:
             self._layout = torch.channels_last
-            model.visual.to(memory_format=self._layout)
+            trunk.to(memory_format=self._layout)
         self._model = model
         self._tokenizer = tokenizer
         self.context_length = tokenizer.context_length
