@@ -118,7 +118,7 @@ def test_rows_go_to_standard_output_without_a_file(colours: Path) -> None:
     stdout = io.BytesIO()
     report = classify(job(colours), stdout=stdout)
     lines = stdout.getvalue().decode().splitlines()
-    assert lines[0] == "path,prediction,probability,red,green,blue,error"
+    assert lines[0] == "path,prediction,probability,red,green,blue,note,error"
     assert [line.split(",")[1] for line in lines[1:4]] == ["red", "green", "blue"]
     assert (report.done, report.failed, report.exit_code) == (7, 0, 0)
     assert sum(report.counts.values()) == 7

@@ -1,19 +1,46 @@
-"""The columns of every output: their names and their order."""
+"""The columns of every output: their names, their order, and what a record puts into them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from clipcls.errors import LabelError
+from clipcls.records import Failure, Record
+from clipcls.text import printable_path
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-LOGIT_PREFIX = "logit:"
-SIMILARITY_PREFIX = "similarity:"
+GROUPS = (("probabilities", ""), ("logits", "logit:"), ("similarities", "similarity:"))
+"""(key in JSON, prefix of the columns) of each group of one number per label, in order."""
+BEFORE, AFTER = ("path", "prediction", "probability"), ("note", "error")
+"""The columns of every output that stand before and after the scores."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """What a record puts into the columns.
+
+    Attributes:
+        path: The image's path, as written.
+        prediction: Empty for a failure.
+        numbers: The number columns in their order, without the `top` ones; None for a failure.
+            The first is `probability`.
+        top: With `top_k`, the best (label, probability) pairs.
+        note: What is worth knowing about an image that was scored, or empty.
+        error: Why it was not scored, or empty.
+    """
+
+    path: str
+    prediction: str = ""
+    numbers: NDArray[np.floating] | None = None
+    top: tuple[tuple[str, float], ...] = ()
+    note: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,30 +66,44 @@ class Columns:
                 f"two columns would be named '{twice[0]}': rename that label (label=wording keeps"
                 " the prompt as it is)"
             )
+        if not self.top_k and self.labels[:2] == ("label_1", "probability_1"):
+            raise LabelError(
+                "the labels 'label_1', 'probability_1' look like the columns of --top-k: give them"
+                " in another order, or rename one (label=wording keeps the prompt as it is)"
+            )
 
     @property
     def top_names(self) -> tuple[tuple[str, str], ...]:
         """(label column, probability column) of each rank; empty without `top_k`."""
-        return tuple((f"label_{i}", f"probability_{i}") for i in range(1, self.ranks + 1))
+        ranks = min(self.top_k or 0, len(self.labels))
+        return tuple((f"label_{i}", f"probability_{i}") for i in range(1, ranks + 1))
 
     @property
-    def ranks(self) -> int:
-        """How many ranks are written: `top_k`, but never more than there are labels."""
-        return min(self.top_k or 0, len(self.labels))
+    def groups(self) -> tuple[tuple[str, str], ...]:
+        """Those of `GROUPS` that are written."""
+        shown = (not self.top_k, self.logits, self.similarities)
+        return tuple(group for group, is_shown in zip(GROUPS, shown, strict=True) if is_shown)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """All column names, in order."""
-        shown = [n for pair in self.top_names for n in pair] if self.top_k else list(self.labels)
-        logits = [LOGIT_PREFIX + label for label in self.labels] if self.logits else []
-        similarities = (
-            [SIMILARITY_PREFIX + label for label in self.labels] if self.similarities else []
-        )
-        return ("path", "prediction", "probability", *shown, *logits, *similarities, "error")
+        top = [name for pair in self.top_names for name in pair]
+        scores = [prefix + label for _, prefix in self.groups for label in self.labels]
+        return (*BEFORE, *top, *scores, *AFTER)
 
-    def raw_scores(
-        self, logits: NDArray[np.float32], similarities: NDArray[np.float32]
-    ) -> list[float]:
-        """Return the values of the raw columns, in their order."""
-        values = logits.tolist() if self.logits else []
-        return [*values, *(similarities.tolist() if self.similarities else [])]
+    @cached_property
+    def texts(self) -> frozenset[str]:
+        """The names of the columns that hold text; all others hold numbers."""
+        return frozenset({"path", "prediction", *AFTER, *(label for label, _ in self.top_names)})
+
+    def row(self, record: Record) -> Row:
+        """Return what a record puts into the columns."""
+        import numpy as np
+
+        path = printable_path(record.path)
+        if isinstance(record, Failure):
+            return Row(path, error=printable_path(record.reason))
+        groups = [getattr(record, key) for key, _ in self.groups]
+        numbers = np.concatenate([[record.probability], *groups])
+        top = tuple(record.ranking(len(self.top_names))) if self.top_k else ()
+        return Row(path, record.prediction, numbers, top, printable_path(record.note))

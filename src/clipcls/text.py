@@ -18,6 +18,9 @@ _WINDOWS = "cp1252"
 _WINDOWS_CHARACTERS = {
     code: bytes([code]).decode(_WINDOWS, "ignore") or chr(code) for code in range(0x80, 0xA0)
 }
+_ESCAPES = r"ud[89a-f][0-9a-f]{2}|x5c"
+_TO_ESCAPE = re.compile(rf"[\ud800-\udfff]|\\(?={_ESCAPES})")
+_ESCAPED = re.compile(rf"\\({_ESCAPES})")
 _has_control = re.compile(r"[\x00-\x08\x0e-\x1f]").search
 
 
@@ -102,9 +105,16 @@ def printable_path(path: str) -> str:
     r"""Return `path` as text that every format can hold.
 
     File names are bytes on POSIX; one that is not UTF-8 reaches Python with lone surrogates, which
-    no CSV, JSON or Parquet reader accepts. They become `\udcXX`; every other name is unchanged.
+    no CSV, JSON or Parquet reader accepts. They become `\udcXX`. A backslash that only looks like
+    the beginning of such an escape becomes `\x5c`, so that `original_path` can tell them apart;
+    every other name is unchanged.
     """
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+    return _TO_ESCAPE.sub(lambda m: "\\x5c" if m[0] == "\\" else f"\\u{ord(m[0]):x}", path)
+
+
+def original_path(text: str) -> str:
+    """Return the path that `printable_path` turned into `text`, as the system takes it."""
+    return _ESCAPED.sub(lambda m: chr(int(m[1][1:], 16)), text)
 
 
 def visible(text: str) -> str:
@@ -113,4 +123,4 @@ def visible(text: str) -> str:
     Names are data: control characters become escapes, so that no name can move the cursor, change
     colours or add lines to a message.
     """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in printable_path(text))
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -28,7 +28,7 @@ def test_stdout_is_data_and_stderr_is_everything_else(invoke: Invoke, colours: P
     found = rows(result.stdout)
     assert [row["prediction"] for row in found][:3] == ["red", "green", "blue"]
     assert list(found[0]) == [
-        "path", "prediction", "probability", "red", "green", "blue", "error",
+        "path", "prediction", "probability", "red", "green", "blue", "note", "error",
     ]  # fmt: skip
     assert "3 labels, 3 prompts, 7 pictures" in result.stderr
     assert "on cpu, fp32" in result.stderr

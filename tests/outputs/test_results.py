@@ -18,7 +18,7 @@ from clipcls.records import Failure, Prediction, Record
 
 LABELS = ("null", "NA")
 FORMATS = list(OutputFormat)
-EVERY_OUTPUT = ["path", "prediction", "probability", "error"]
+EVERY_OUTPUT = ["path", "prediction", "probability", "note", "error"]
 SCORES = np.array([0.75, 0.25], np.float32)
 ROWS: list[Record] = [
     Prediction(0, "NA", LABELS, "null", 0.75, SCORES.astype(np.float64), SCORES, SCORES),
@@ -49,10 +49,11 @@ def test_words_that_mean_missing_elsewhere_stay_words(
     frame = read_results(save(tmp_path / f"out.{output_format}", output_format, ROWS, columns))
     assert list(frame["path"]) == ["NA", "nan", "007"]
     assert list(frame["prediction"]) == ["null", "", "null"]
-    assert list(frame["error"]) == ["", "empty file", "truncated"]
+    assert list(frame["error"]) == ["", "empty file", ""]
+    assert list(frame["note"]) == ["", "", "truncated"]
     assert frame["probability"].dtype.kind == "f"
     assert list(frame["probability"].isna()) == [False, True, False]
-    if columns.top_k and output_format is not OutputFormat.JSONL:
+    if columns.top_k:
         assert list(frame["label_1"]) == ["null", "", "null"]
 
 
@@ -111,8 +112,12 @@ def test_no_rows_give_an_empty_frame_with_columns_of_the_usual_types(
         ("zero.csv", b"", "as csv: the file is empty"),
         ("zero.parquet", b"", "as parquet: "),
         ("other.csv", b"x,y\r\n1,2\r\n", "it lacks the column 'error'"),
-        ("words.csv", b"path,prediction,probability,cat,error\r\na,cat,much,1,\r\n", "as csv: "),
-        ("torn.csv", b'path,prediction,probability,cat,error\r\n"a', "as csv: "),
+        (
+            "words.csv",
+            b"path,prediction,probability,cat,note,error\r\na,cat,much,1,\r\n",
+            "as csv: ",
+        ),
+        ("torn.csv", b'path,prediction,probability,cat,note,error\r\n"a', "as csv: "),
         ("nul.csv", b"\x00PAR1\xff\xfe", "as csv: "),
         ("other.jsonl", b'{"path": "a"}\n', "it lacks the column 'error'"),
         ("text.jsonl", b'{"path": "a"}\npath,prediction\n', "as jsonl: line 2 is no JSON"),

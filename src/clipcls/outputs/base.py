@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from clipcls.columns import Columns
+from clipcls.columns import Columns, Row
 from clipcls.records import Record
 
 
@@ -18,9 +20,9 @@ class SavedRow:
     """A complete row found in a partial file.
 
     Attributes:
-        path: The picture's path, as written.
+        path: The image's path, as written.
         prediction: The prediction, empty for a failure.
-        error: The failure's reason or the prediction's note, empty when there is none.
+        error: The failure's reason, empty when the image was scored.
         end: Offset in bytes of the end of what holds this row.
     """
 
@@ -42,19 +44,28 @@ class Writer(ABC):
         self.columns = columns
         self.stream = stream
 
-    @abstractmethod
     def start(self) -> None:
         """Write what stands before the first row."""
+        self._put(self.head())
 
-    @abstractmethod
     def write(self, records: Sequence[Record]) -> None:
         """Write one batch and flush it."""
+        self._put(self.encoded([self.columns.row(record) for record in records]))
+
+    @abstractmethod
+    def head(self) -> bytes:
+        """Return what stands before the first row."""
+
+    @abstractmethod
+    def encoded(self, rows: Sequence[Row]) -> bytes:
+        """Return one batch as it stands in the file."""
 
     @abstractmethod
     def saved_rows(self) -> Iterator[SavedRow]:
         """Yield the complete rows of a partial file from its beginning, and stop at a torn one.
 
-        The stream must be seekable; its position afterwards is undefined.
+        A damaged row is treated like a torn one. The stream must be seekable; its position
+        afterwards is undefined.
         """
 
     def finish(self, partial: Path, target: Path, rows: int) -> None:
@@ -68,4 +79,28 @@ class Writer(ABC):
         Raises:
             OSError: It cannot be done; the partial file is still there.
         """
-        os.replace(partial, target)
+        move_into_place(partial, target)
+
+    def _put(self, data: bytes) -> None:
+        # An unbuffered stream may take a part only, and a full disk does before it says so.
+        rest = memoryview(data)
+        while rest:
+            written = self.stream.write(rest)
+            if written is None:
+                raise BlockingIOError("the reader takes no more now")
+            rest = rest[written:]
+        self.stream.flush()
+
+
+def move_into_place(built: Path, target: Path) -> None:
+    """Replace a file by a finished one that keeps its permissions, and sync the folder."""
+    with suppress(FileNotFoundError):
+        shutil.copymode(target, built)
+    os.replace(built, target)
+    # Not every system opens a folder, and not every file system syncs one.
+    with suppress(OSError):
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import csv
-import io
+import re
 from collections.abc import Iterator, Sequence
 
+from clipcls.columns import Row
 from clipcls.outputs.base import SavedRow, Writer
-from clipcls.records import Failure, Record
-from clipcls.text import printable_path
 
 _LINE_END = b"\r\n"
+_NUMBER = re.compile(r"-?\d+\.\d{6}|nan|-?inf")
+_SPECIAL = re.compile(r'[,"\r\n]')
 
 
 class CsvWriter(Writer):
-    """One row per picture; a failure has empty cells and a reason in `error`."""
+    """One row per image; a failure has empty cells and a reason in `error`."""
 
-    def start(self) -> None:
-        """Write the header."""
-        self._put([self.columns.names])
+    def head(self) -> bytes:
+        """Return the header."""
+        return _line(map(_quoted, self.columns.names))
 
-    def write(self, records: Sequence[Record]) -> None:
-        """Write one batch and flush it."""
-        self._put([self._cells(record) for record in records])
+    def encoded(self, rows: Sequence[Row]) -> bytes:
+        """Return one batch."""
+        return b"".join(_line(self._cells(row)) for row in rows)
+
+    def _cells(self, row: Row) -> Iterator[str]:
+        yield _quoted(row.path)
+        if row.numbers is None:
+            yield "," * (len(self.columns.names) - 3)
+        else:
+            first, *rest = row.numbers.tolist()
+            yield f"{_quoted(row.prediction)},{first:.6f}"
+            for label, probability in row.top:
+                yield f"{_quoted(label)},{probability:.6f}"
+            if rest:
+                # One format for all cells is much faster than one for each.
+                yield ",".join(["%.6f"] * len(rest)) % tuple(rest)
+            yield _quoted(row.note)
+        yield _quoted(row.error)
 
     def saved_rows(self) -> Iterator[SavedRow]:
         """Yield the complete rows of a partial file."""
@@ -34,39 +50,38 @@ class CsvWriter(Writer):
             nonlocal end, last
             for last in self.stream:
                 end += len(last)
+                if b"\0" in last:
+                    raise ValueError
                 yield last.decode("utf-8")
 
-        names = self.columns.names
         # The reader pulls one line at a time, so `end` is where the row it returned ends.
         reader = csv.reader(lines(), strict=True)
         try:
-            for number, cells in enumerate(reader):
-                if not last.endswith(_LINE_END) or len(cells) != len(names):
+            if tuple(next(reader, ())) != self.columns.names:
+                return
+            for cells in reader:
+                if not last.endswith(_LINE_END) or not self._is_whole(cells):
                     return
-                if number == 0 and tuple(cells) != names:
-                    return
-                if number > 0:
-                    yield SavedRow(cells[0], cells[1], cells[-1], end)
-        except (csv.Error, UnicodeDecodeError):
-            # Torn inside a quoted cell or a character.
+                yield SavedRow(cells[0], cells[1], cells[-1], end)
+        except (csv.Error, ValueError):
+            # Torn inside a quoted cell or a character, or damaged.
             return
 
-    def _cells(self, record: Record) -> list[str]:
-        columns = self.columns
-        path = printable_path(record.path)
-        if isinstance(record, Failure):
-            return [path, *[""] * (len(columns.names) - 2), record.reason]
-        cells = [path, record.prediction, f"{record.probability:.6f}"]
-        if columns.top_k:
-            for label, probability in record.ranking(columns.ranks):
-                cells += [label, f"{probability:.6f}"]
-        else:
-            cells += [f"{value:.6f}" for value in record.probabilities.tolist()]
-        cells += [f"{v:.6f}" for v in columns.raw_scores(record.logits, record.similarities)]
-        return [*cells, record.note]
+    def _is_whole(self, cells: list[str]) -> bool:
+        """Whether this is a row that this writer can have written."""
+        names = self.columns.names
+        if len(cells) != len(names):
+            return False
+        if cells[-1]:
+            return not any(cells[1:-1])
+        texts = self.columns.texts
+        numbers = (cell for name, cell in zip(names, cells, strict=True) if name not in texts)
+        return cells[1] != "" and all(map(_NUMBER.fullmatch, numbers))
 
-    def _put(self, rows: Sequence[Sequence[str]]) -> None:
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator=_LINE_END.decode()).writerows(rows)
-        self.stream.write(text.getvalue().encode("utf-8"))
-        self.stream.flush()
+
+def _line(cells: Iterator[str]) -> bytes:
+    return ",".join(cells).encode("utf-8") + _LINE_END
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text

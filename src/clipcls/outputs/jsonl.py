@@ -1,76 +1,94 @@
-"""JSON Lines: one object per picture, six decimals."""
+"""JSON Lines: one object per image, six decimals."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
 
+import numpy as np
+
+from clipcls.columns import Columns, Row
 from clipcls.outputs.base import SavedRow, Writer
-from clipcls.records import Failure, Prediction, Record
-from clipcls.text import printable_path
 
 
 class JsonlWriter(Writer):
-    """Keys: `path`, `prediction`, `probability`, `probabilities` or `top`, raw scores, `error`.
+    """Keys: `path`, `prediction`, `probability`, the scores, `note`, `error`.
 
-    What is missing is null: the scores of a failure, the `error` of a prediction.
+    The scores are `probabilities` or `top`, then raw ones. What is missing is null: the scores of
+    a failure, the `note` and `error` of most others.
     """
 
-    def start(self) -> None:
-        """Write nothing: JSON Lines has no header."""
+    def __init__(self, columns: Columns, stream: BinaryIO) -> None:
+        super().__init__(columns, stream)
+        self._labels = list(columns.labels)
+        # One format for a whole row is much faster than one call of json for each.
+        labels = (_text(label).replace("%", "%%") for label in columns.labels)
+        by_label = ", ".join(f"{label}: %.6f" for label in labels)
+        parts = ["%.6f", *(['"top": %s'] if columns.top_k else [])]
+        parts += [f'"{key}": {{{by_label}}}' for key, _ in columns.groups]
+        self._scores = '"probability": ' + ", ".join(parts)
+        self._score_keys = ["top"] if columns.top_k else []
+        self._score_keys += [key for key, _ in columns.groups]
 
-    def write(self, records: Sequence[Record]) -> None:
-        """Write one batch and flush it."""
-        lines = [
-            json.dumps(self._object(record), ensure_ascii=False, allow_nan=False)
-            for record in records
-        ]
-        self.stream.write("".join(f"{line}\n" for line in lines).encode("utf-8"))
-        self.stream.flush()
+    def head(self) -> bytes:
+        """Return nothing: JSON Lines has no header."""
+        return b""
+
+    def encoded(self, rows: Sequence[Row]) -> bytes:
+        """Return one batch."""
+        return "".join(map(self._line, rows)).encode("utf-8")
+
+    def _line(self, row: Row) -> str:
+        if row.numbers is None:
+            keys = ("probability", *self._score_keys)
+            scores = ", ".join(f'"{key}": null' for key in keys)
+        else:
+            if not np.isfinite(row.numbers).all():
+                raise ValueError("JSON has no number for what is not finite")
+            first, *rest = row.numbers.tolist()
+            pairs = [f'{{"label": {_text(n)}, "probability": {p:.6f}}}' for n, p in row.top]
+            top = ["[" + ", ".join(pairs) + "]"] if self.columns.top_k else []
+            scores = self._scores % (first, *top, *rest)
+        return (
+            f'{{"path": {_text(row.path)}, "prediction": {_text(row.prediction or None)}, {scores},'
+            f' "note": {_text(row.note or None)}, "error": {_text(row.error or None)}}}\n'
+        )
 
     def saved_rows(self) -> Iterator[SavedRow]:
         """Yield the complete rows of a partial file."""
         self.stream.seek(0)
         end = 0
         for line in self.stream:
-            if not line.endswith(b"\n"):
+            try:
+                row: Any = json.loads(line.decode("utf-8")) if line.endswith(b"\n") else None
+            except (ValueError, RecursionError):
+                return
+            if not self._is_whole(row):
                 return
             end += len(line)
-            row = json.loads(line)
             yield SavedRow(row["path"], row["prediction"] or "", row["error"] or "", end)
 
-    def _object(self, record: Record) -> dict[str, object]:
-        path = printable_path(record.path)
-        if isinstance(record, Failure):
-            scores = dict.fromkeys(self._score_keys())
-            return {"path": path, **scores, "error": record.reason}
-        return {"path": path, **self._scores(record), "error": record.note or None}
+    def _is_whole(self, row: Any) -> bool:
+        """Whether this is a row that this writer can have written."""
+        keys = ["path", "prediction", "probability", *self._score_keys, "note", "error"]
+        if not isinstance(row, dict) or list(row) != keys or not isinstance(row["path"], str):
+            return False
+        scores = [row[key] for key in keys[2:-2]]
+        if row["prediction"] is None:
+            return bool(row["error"]) and isinstance(row["error"], str) and not any(scores)
+        return (
+            isinstance(row["prediction"], str)
+            and isinstance(row["probability"], float)
+            and row["error"] is None
+            and isinstance(row["note"] or "", str)
+            and (not self.columns.top_k or isinstance(row["top"], list))
+            and all(
+                isinstance(row[key], dict) and list(row[key]) == self._labels
+                for key, _ in self.columns.groups
+            )
+        )
 
-    def _score_keys(self) -> list[str]:
-        columns = self.columns
-        keys = ["prediction", "probability", "top" if columns.top_k else "probabilities"]
-        keys += ["logits"] if columns.logits else []
-        return keys + (["similarities"] if columns.similarities else [])
 
-    def _scores(self, record: Prediction) -> dict[str, object]:
-        columns = self.columns
-        scores: dict[str, object] = {
-            "prediction": record.prediction,
-            "probability": round(record.probability, 6),
-        }
-        if columns.top_k:
-            scores["top"] = [
-                {"label": label, "probability": round(probability, 6)}
-                for label, probability in record.ranking(columns.ranks)
-            ]
-        else:
-            scores["probabilities"] = self._by_label(record.probabilities.tolist())
-        if columns.logits:
-            scores["logits"] = self._by_label(record.logits.tolist())
-        if columns.similarities:
-            scores["similarities"] = self._by_label(record.similarities.tolist())
-        return scores
-
-    def _by_label(self, values: Sequence[float]) -> dict[str, float]:
-        rounded = (round(value, 6) for value in values)
-        return dict(zip(self.columns.labels, rounded, strict=True))
+def _text(text: str | None) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from clipcls.errors import ResumeError
+from clipcls.outputs.base import move_into_place
 
 VERSION = 1
 """Version of the layout of the file."""
 
 COMPARED = ("versions", "prompts", "scoring", "decode", "output", "device_kind", "model")
 """The keys that must be equal for two runs to give equal rows."""
+
+SUMMARY = ("failed", "counts", "reasons", "skipped")
+"""Keys that the manifest of a complete output has besides."""
 
 
 def manifest_path(output: Path) -> Path:
@@ -42,26 +46,48 @@ def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
     """Write a manifest so that a reader sees the old one or the new one, never a half."""
     temporary = path.with_name(path.name + ".tmp")
     text = json.dumps({"manifest": VERSION, **content}, indent=2, ensure_ascii=False)
-    temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-    os.replace(temporary, path)
+    temporary.unlink(missing_ok=True)
+    try:
+        # "x" follows no link.
+        with temporary.open("x", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(text + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        move_into_place(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read a manifest.
 
     Raises:
-        ResumeError: It is not there, or it is no manifest of this version.
+        ResumeError: It is not there, or it is damaged; the message never says to overwrite.
     """
+    rows = path.with_name(path.name.removesuffix(".manifest.json"))
+    way_out = f"the rows in {rows} are intact: move them away to keep them, or choose another -o"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ResumeError(
-            f"{path} is missing, so nobody knows what made the rows: use --overwrite to start anew"
+            f"{path} is missing, so nothing says what made the rows; {way_out}"
         ) from None
-    except (OSError, ValueError) as error:
-        raise ResumeError(f"{path} cannot be read ({error}): use --overwrite") from error
-    if not isinstance(content, dict) or content.get("manifest") != VERSION:
-        raise ResumeError(f"{path} is no manifest of version {VERSION}: use --overwrite")
+    except OSError as error:
+        raise ResumeError(f"{path} cannot be read: {error.strerror}; {way_out}") from error
+    except (ValueError, RecursionError) as error:
+        raise ResumeError(f"{path} is damaged (it is no JSON); {way_out}") from error
+    if not isinstance(content, dict):
+        raise ResumeError(f"{path} is damaged (it is no JSON object); {way_out}")
+    if content.get("manifest") != VERSION:
+        raise ResumeError(f"{path} is no manifest of version {VERSION}; {way_out}")
+    needed = [*COMPARED, "batch_size", *(SUMMARY if is_complete(content) else ())]
+    missing = [key for key in needed if key not in content]
+    if missing:
+        raise ResumeError(f"{path} is damaged (it lacks '{missing[0]}'); {way_out}")
+    size = content["batch_size"]
+    if type(size) is not int or size < 1:
+        raise ResumeError(f"{path} is damaged (its 'batch_size' is {_shown(size)}); {way_out}")
     return content
 
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from clipcls.columns import Columns
+import numpy as np
+
+from clipcls.columns import Columns, Row
 from clipcls.errors import MissingExtraError
-from clipcls.outputs.base import SavedRow, Writer
-from clipcls.records import Failure, Record
-from clipcls.text import printable_path
+from clipcls.outputs.base import SavedRow, Writer, move_into_place
 
 _ROWS_PER_GROUP = 65_536
 """Rows per Parquet row group: large enough to compress and scan well, small enough for memory."""
@@ -32,28 +32,50 @@ def _import_pyarrow() -> Any:
 
 
 class ParquetWriter(Writer):
-    """One row per picture; a failure has nulls and a reason in `error`."""
+    """One row per image; a failure has nulls and a reason in `error`."""
 
     def __init__(self, columns: Columns, stream: BinaryIO) -> None:
         super().__init__(columns, stream)
         self._pa = _import_pyarrow()
-        self._schema = self._make_schema()
+        text, number = self._pa.string(), self._pa.float32()
+        self._schema = self._pa.schema(
+            [(name, text if name in columns.texts else number) for name in columns.names]
+        )
 
-    def start(self) -> None:
-        """Write the schema."""
-        self.stream.write(self._schema.serialize())
-        self.stream.flush()
+    def head(self) -> bytes:
+        """Return the schema."""
+        return bytes(self._schema.serialize())
 
-    def write(self, records: Sequence[Record]) -> None:
-        """Write one batch and flush it."""
-        rows = [self._values(record) for record in records]
-        arrays = [
-            self._pa.array(values, type=column.type)
-            for values, column in zip(zip(*rows, strict=True), self._schema, strict=True)
+    def encoded(self, rows: Sequence[Row]) -> bytes:
+        """Return one batch."""
+        if not rows:
+            return b""
+        failed = np.array([row.numbers is None for row in rows])
+        count = len(self.columns.names) - len(self.columns.texts) - len(self.columns.top_names)
+        empty = np.zeros(count, np.float32)
+        # By column, so that Arrow takes each column as it lies.
+        numbers = np.asfortranarray(
+            [empty if row.numbers is None else row.numbers for row in rows], np.float32
+        )
+        texts = ([getattr(row, name) or None for row in rows] for name in ("note", "error"))
+        values: list[Any] = [
+            [row.path for row in rows],
+            [row.prediction or None for row in rows],
+            numbers[:, 0],
+            *(
+                [row.top[i // 2][i % 2] if row.top else None for row in rows]
+                for i in range(2 * len(self.columns.top_names))
+            ),
+            *numbers.T[1:],
+            *texts,
         ]
-        batch = self._pa.record_batch(arrays, schema=self._schema)
-        self.stream.write(batch.serialize())
-        self.stream.flush()
+        arrays = [
+            self._pa.array(
+                each, type=column.type, mask=failed if isinstance(each, np.ndarray) else None
+            )
+            for each, column in zip(values, self._schema, strict=True)
+        ]
+        return bytes(self._pa.record_batch(arrays, schema=self._schema).serialize())
 
     def saved_rows(self) -> Iterator[SavedRow]:
         """Yield the rows of the complete batches of a partial file."""
@@ -69,54 +91,34 @@ class ParquetWriter(Writer):
             OSError: It cannot be done or a row is missing; the partial file is still there.
         """
         built = target.with_name(target.name + ".build")
-        with partial.open("rb") as source, built.open("wb") as sink:
-            converted = self._convert(source, sink)
-            sink.flush()
-            os.fsync(sink.fileno())
-        if converted != rows:
-            built.unlink()
-            raise OSError(f"{partial} has {converted} readable rows of {rows}")
-        os.replace(built, target)
+        built.unlink(missing_ok=True)
+        try:
+            with partial.open("rb") as source, built.open("xb") as sink:
+                converted = self._convert(source, sink)
+                sink.flush()
+                os.fsync(sink.fileno())
+            if converted != rows:
+                raise OSError(f"{partial} has {converted} readable rows of {rows}")
+            move_into_place(built, target)
+        except OSError:
+            built.unlink(missing_ok=True)
+            raise
         partial.unlink()
 
     def _convert(self, source: BinaryIO, sink: BinaryIO) -> int:
         """Write the batches as row groups and return the number of rows."""
-        converted = 0
+        converted = written = 0
         waiting: list[Any] = []
         with self._pa.parquet.ParquetWriter(sink, self._schema) as writer:
             for batch, _ in self._batches(source):
                 waiting.append(batch)
                 converted += batch.num_rows
-                if sum(each.num_rows for each in waiting) >= _ROWS_PER_GROUP:
+                if converted - written >= _ROWS_PER_GROUP:
                     writer.write_table(self._pa.Table.from_batches(waiting))
-                    waiting = []
+                    waiting, written = [], converted
             if waiting:
                 writer.write_table(self._pa.Table.from_batches(waiting))
         return converted
-
-    def _make_schema(self) -> Any:
-        text, number = self._pa.string(), self._pa.float32()
-        ranked = {name for name, _ in self.columns.top_names}
-        texts = {"path", "prediction", "error"} | ranked
-        return self._pa.schema(
-            [(name, text if name in texts else number) for name in self.columns.names]
-        )
-
-    def _values(self, record: Record) -> list[object]:
-        columns = self.columns
-        path = printable_path(record.path)
-        if isinstance(record, Failure):
-            return [path, *[None] * (len(columns.names) - 2), record.reason]
-        values: list[object] = [path, record.prediction, record.probability]
-        if columns.top_k:
-            values += [part for pair in record.ranking(columns.ranks) for part in pair]
-        else:
-            values += record.probabilities.tolist()
-        return [
-            *values,
-            *columns.raw_scores(record.logits, record.similarities),
-            record.note or None,
-        ]
 
     def _batches(self, stream: BinaryIO) -> Iterator[tuple[Any, int]]:
         """Yield (record batch, offset of its end); stop at a torn batch."""
@@ -126,7 +128,9 @@ class ParquetWriter(Writer):
             if ipc.read_schema(ipc.read_message(stream)) != self._schema:
                 return
             while True:
-                message = ipc.read_message(stream)
-                yield ipc.read_record_batch(message, self._schema), stream.tell()
-        except (EOFError, self._pa.ArrowInvalid, OSError):
+                batch = ipc.read_record_batch(ipc.read_message(stream), self._schema)
+                # Damaged offsets would lead out of the buffers.
+                batch.validate(full=True)
+                yield batch, stream.tell()
+        except (EOFError, self._pa.ArrowException, OSError, MemoryError):
             return

@@ -9,25 +9,29 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipcls.columns import AFTER, BEFORE, GROUPS
 from clipcls.errors import InputError, MissingExtraError, OptionError
 from clipcls.options import OutputFormat, OutputOptions
+from clipcls.text import original_path
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_IN_EVERY_OUTPUT = ("path", "prediction", "probability", "error")
+_IN_EVERY_OUTPUT = (*BEFORE, *AFTER)
 
 
 def read_results(
     path: str | os.PathLike[str], format: str | OutputFormat | None = None
 ) -> pd.DataFrame:
-    """Read what `clipcls classify` wrote into a frame with one row per picture.
+    """Read what `clipcls classify` wrote into a frame with one row per image.
 
-    pandas alone would turn a picture named `NA` or a label `null` into a missing value. Here texts
-    stay texts, an absent `prediction` or `error` is the empty string, and the scores of a failure
-    are NaN. CSV and Parquet have the columns of `clipcls.outputs.Columns`; JSON Lines has one
-    column per key, with mappings in `probabilities`, and only the columns that every output has
-    when there is no row to tell the others.
+    The frame has the columns of the CSV whatever the format: `path`, `prediction`, `probability`, a
+    column per label (or `label_1`, `probability_1`, ...), raw scores, `note`, `error`. A JSON Lines
+    file without any scored image does not know its labels, so there it has the fixed ones only.
+
+    pandas alone would turn an image named `NA` or a label `null` into a missing value. Here texts
+    stay texts, an absent one is the empty string, and the scores of a failure are NaN. `path` is
+    what the system calls the file, also where its name is not valid UTF-8.
 
     Args:
         path: The output.
@@ -39,6 +43,8 @@ def read_results(
         OptionError: There is no such format.
         MissingExtraError: Parquet without pyarrow.
     """
+    import pandas as pd
+
     path = Path(path)
     output_format = _resolved_format(path, format)
     readers = {
@@ -59,7 +65,11 @@ def read_results(
             f"{path} cannot be read as {output_format}: {_one_line(error)}{hint}"
         ) from error
     texts = _texts(frame.columns)
-    frame[texts] = frame[texts].fillna("")
+    frame = frame.astype({name: "float64" for name in frame.columns if name not in texts})
+    frame[texts] = frame[texts].astype(object).fillna("")
+    # Objects, because no other type of pandas takes what is not UTF-8.
+    paths = [original_path(text) for text in frame["path"]]
+    frame["path"] = pd.Series(paths, index=frame.index, dtype=object)
     return frame
 
 
@@ -96,21 +106,33 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 def _read_jsonl(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    with path.open(encoding="utf-8") as stream:
-        rows = [_json_object(line, number) for number, line in enumerate(stream, start=1)]
-    frame = pd.DataFrame(rows, columns=None if rows else list(_IN_EVERY_OUTPUT))
-    _check_columns(frame.columns)
-    return frame.astype({"probability": "float64"})
+    with path.open(encoding="utf-8", newline="\n") as stream:
+        rows = [_wide(line, number) for number, line in enumerate(stream, start=1)]
+    # A scored row has more columns than a failure, and they are in their order.
+    names = max(rows, key=len, default=dict.fromkeys(_IN_EVERY_OUTPUT))
+    return pd.DataFrame(rows, columns=list(names))
 
 
-def _json_object(line: str, number: int) -> dict[str, Any]:
+def _wide(line: str, number: int) -> dict[str, Any]:
+    """Return the row of a line with the columns that the CSV has."""
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"line {number} is no JSON") from error
     if not isinstance(row, dict):
         raise ValueError(f"line {number} is no JSON object")
-    return row
+    _check_columns(row)
+    wide = {name: row[name] for name in BEFORE}
+    try:
+        for rank, entry in enumerate(row.get("top") or (), start=1):
+            wide[f"label_{rank}"] = entry["label"]
+            wide[f"probability_{rank}"] = entry["probability"]
+        for key, prefix in GROUPS:
+            scores = row.get(key) or {}
+            wide.update((prefix + label, score) for label, score in scores.items())
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"line {number} has scores that clipcls did not write") from error
+    return wide | {name: row[name] for name in AFTER}
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -134,9 +156,10 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def _texts(columns: Iterable[str]) -> list[str]:
     """The text columns: the fixed ones and, where `--top-k` was used, the ranked labels."""
     names = list(columns)
-    ranked = [
-        name
-        for name in names
-        if name.startswith("label_") and name.replace("label_", "probability_", 1) in names
-    ]
-    return [*(name for name in names if name in {"path", "prediction", "error"}), *ranked]
+    ranked = []
+    # By place, not by name only: a label may be called `label_2`.
+    for rank, place in enumerate(range(len(BEFORE), len(names), 2), start=1):
+        if names[place : place + 2] != [f"label_{rank}", f"probability_{rank}"]:
+            break
+        ranked.append(names[place])
+    return ["path", "prediction", *ranked, *AFTER]

@@ -8,6 +8,7 @@ of the operating system that dies with its process.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from clipcls.errors import (
 )
 from clipcls.options import OutputFormat, OutputOptions
 from clipcls.outputs import SavedRow, make_writer
+from clipcls.outputs.base import move_into_place
 from clipcls.outputs.manifest import (
     check_same_run,
     is_complete,
@@ -92,7 +94,9 @@ def open_sink(
         OptionError: The folder does not exist, or the path is a folder.
     """
     if options.path is None:
-        yield _StreamSink(options, columns, stdout or _standard_output())
+        if stdout is None and sys.stdout is None:
+            raise OutputError("standard output is closed: name a file with -o FILE")
+        yield _StreamSink(options, columns, stdout or sys.stdout.buffer)
         return
     if options.path.exists() and not options.path.is_file():
         # A pipe or a device (/dev/null) is written to, never replaced.
@@ -111,12 +115,6 @@ def open_sink(
             sink.close()
 
 
-def _standard_output() -> BinaryIO:
-    if sys.stdout is None:
-        raise OutputError("standard output is closed: name a file with -o FILE")
-    return sys.stdout.buffer
-
-
 def _opened_special(options: OutputOptions) -> BinaryIO:
     """Open what exists and is no regular file, if rows can be streamed into it."""
     path = options.path or Path()
@@ -127,12 +125,21 @@ def _opened_special(options: OutputOptions) -> BinaryIO:
     if options.resolved_format is OutputFormat.PARQUET:
         raise OptionError(f"{path} is no regular file: Parquet cannot be streamed into it")
     with _errors_of(str(path)):
-        return path.open("wb")
+        return path.open("wb", buffering=0)
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     lock_file = path.with_name(path.name + ".lock")
+    part = path.with_name(path.name + ".part")
+    for ours in (lock_file, part, manifest_path(part)):
+        with suppress(FileNotFoundError):
+            found = os.lstat(ours)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+                raise OutputError(
+                    f"{ours} is a link or no regular file, and writing there could change another"
+                    " file: remove it, or choose another file with -o"
+                )
     lock = FileLock(lock_file, timeout=0)
     try:
         lock.acquire()
@@ -159,6 +166,9 @@ class _StreamSink(Sink):
     """A plain stream: nothing to resume, nothing to move."""
 
     def __init__(self, options: OutputOptions, columns: Columns, stream: BinaryIO) -> None:
+        # Without a buffer: rows are out at once, and after an error nothing is left in it to fail
+        # a second time when the interpreter ends.
+        stream = getattr(stream, "raw", stream)
         self._writer = make_writer(options.resolved_format, columns, stream)
         self._place = str(options.path or "standard output")
 
@@ -188,11 +198,15 @@ class _FileSink(Sink):
         self._rows = 0
         self._old = self._take_stock(options, settings)
         try:
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+            flags |= getattr(os, "O_NOFOLLOW", 0)
             # Not truncated: the rows of an interrupted run are in it.
-            descriptor = os.open(self._partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0))
+            descriptor = os.open(self._partial, flags, 0o666)
+            if target.exists() and hasattr(os, "fchmod"):
+                os.fchmod(descriptor, stat.S_IMODE(target.stat().st_mode))
         except OSError as error:
             raise OutputError(f"cannot write {self._partial}: {error.strerror}") from error
-        self._stream = os.fdopen(descriptor, "r+b")
+        self._stream: BinaryIO = os.fdopen(descriptor, "r+b", buffering=0)
         try:
             self._writer = make_writer(self._format, columns, self._stream)
         except MissingExtraError:
@@ -220,7 +234,10 @@ class _FileSink(Sink):
         if target.exists():
             self.complete = read_manifest(manifest_path(target))
             if not is_complete(self.complete):
-                raise ResumeError(f"{manifest_path(target)} is of an unfinished run: --overwrite")
+                raise ResumeError(
+                    f"{manifest_path(target)} is of an unfinished run, so nothing says whether"
+                    f" {target} is complete: move them away, or choose another file with -o"
+                )
             check_same_run(self.complete, settings, target)
             self.made_by = model_of(self.complete)
         return None
@@ -262,9 +279,12 @@ class _FileSink(Sink):
         end = 0
         if self._old is not None:
             check_same_run(self._old, manifest, self._target)
-            self._rows, end = self._whole_batches(batch_size)
+            # Whole batches: the next one then is one that an uninterrupted run would have had.
+            for number, row in enumerate(self._saved_rows(), start=1):
+                if number % batch_size == 0:
+                    self._rows, end = number, row.end
         self._manifest = manifest
-        with _errors_of(self._partial):
+        with _errors_of(self._partial, kept=self._rows > 0):
             self._stream.seek(end)
             self._stream.truncate()
             # Before the first byte, so that a partial file that is not empty has a manifest.
@@ -273,37 +293,34 @@ class _FileSink(Sink):
                 self._writer.start()
         return self._rows
 
-    def _whole_batches(self, batch_size: int) -> tuple[int, int]:
-        """Return number and end of the rows in whole batches.
-
-        The next batch then is one that an uninterrupted run would have had.
-        """
-        rows, end = 0, 0
-        for number, row in enumerate(self._writer.saved_rows(), start=1):
-            if number % batch_size == 0:
-                rows, end = number, row.end
-        return rows, end
+    def _saved_rows(self) -> Iterator[SavedRow]:
+        with self._partial.open("rb") as stream:
+            yield from make_writer(self._format, self._columns, stream).saved_rows()
 
     def kept_rows(self) -> Iterator[SavedRow]:
-        with self._partial.open("rb") as stream:
-            rows = make_writer(self._format, self._columns, stream).saved_rows()
-            yield from islice(rows, self._rows)
+        return islice(self._saved_rows(), self._rows)
 
     def write(self, records: Sequence[Record]) -> None:
-        with _errors_of(self._partial):
-            self._writer.write(records)
+        end = self._stream.tell()
+        try:
+            with _errors_of(self._partial, kept=self._rows > 0):
+                self._writer.write(records)
+        except OutputError:
+            # The disk is full or the like: the file ends with its last whole batch.
+            with suppress(OSError):
+                self._stream.truncate(end)
+            raise
         self._rows += len(records)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         if self.complete is not None:
             return
-        with _errors_of(self._target):
-            self._stream.flush()
+        with _errors_of(self._target, kept=self._rows > 0):
             os.fsync(self._stream.fileno())
             self._stream.close()
             write_manifest(manifest_path(self._partial), {**self._manifest, **summary})
             self._writer.finish(self._partial, self._target, self._rows)
-            os.replace(manifest_path(self._partial), manifest_path(self._target))
+            move_into_place(manifest_path(self._partial), manifest_path(self._target))
 
     def close(self) -> None:
         """Close the partial file; remove it when no run has begun in it."""
@@ -314,15 +331,15 @@ class _FileSink(Sink):
 
 
 @contextmanager
-def _errors_of(place: Path | str) -> Iterator[None]:
+def _errors_of(place: Path | str, *, kept: bool = False) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
         # Not an error: the reader of the pipe has what it wanted.
         raise
     except OSError as error:
-        kept = "; what was written is kept, --resume continues" if isinstance(place, Path) else ""
-        raise OutputError(f"cannot write {place}: {error.strerror or error}{kept}") from error
+        hint = "; the rows written before are kept, --resume continues" if kept else ""
+        raise OutputError(f"cannot write {place}: {error.strerror or error}{hint}") from error
 
 
 def check_row(row: SavedRow, number: int, path: str | None, where: Path | None) -> None:
