@@ -112,17 +112,22 @@ def test_read_results_gives_back_what_was_written(
 
 
 @given(
-    st.lists(PATHS, min_size=1, max_size=5), st.lists(TEXTS, min_size=1, max_size=4, unique=True)
+    st.sampled_from(FORMATS),
+    st.lists(PATHS, min_size=1, max_size=5),
+    st.lists(TEXTS, min_size=1, max_size=4, unique=True),
 )
-def test_any_path_and_label_survives_csv_and_pandas(
-    tmp_path_factory: pytest.TempPathFactory, paths: list[str], labels: list[str]
+def test_any_path_and_label_survives_every_format_and_pandas(
+    tmp_path_factory: pytest.TempPathFactory,
+    output_format: OutputFormat,
+    paths: list[str],
+    labels: list[str],
 ) -> None:
     # Carriage returns end a line in pandas' parser unless they are quoted, which they are.
     labels = [f"x{label.replace(chr(0), '')}" for label in labels]
     labels = list(dict.fromkeys(labels))
-    path = tmp_path_factory.mktemp("csv") / "out.csv"
+    path = tmp_path_factory.mktemp("out") / f"out.{output_format}"
     rows: list[Record] = [prediction(i, p, labels) for i, p in enumerate(paths)]
-    written(path, OutputFormat.CSV, Columns(tuple(labels)), rows)
+    written(path, output_format, Columns(tuple(labels)), rows)
     frame = read_results(path)
     assert list(frame["path"]) == paths
     assert list(frame.columns) == ["path", "prediction", "probability", *labels, "note", "error"]
