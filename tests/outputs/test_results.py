@@ -120,7 +120,7 @@ def test_no_rows_give_an_empty_frame_with_columns_of_the_usual_types(
         ("torn.csv", b'path,prediction,probability,cat,note,error\r\n"a', "as csv: "),
         ("nul.csv", b"\x00PAR1\xff\xfe", "as csv: "),
         ("other.jsonl", b'{"path": "a"}\n', "it lacks the column 'error'"),
-        ("text.jsonl", b'{"path": "a"}\npath,prediction\n', "as jsonl: line 2 is no JSON"),
+        ("text.jsonl", b'path,prediction\n{"path": "a"}\n', "as jsonl: line 1 is no JSON"),
         ("list.jsonl", b"[1, 2]\n", "as jsonl: line 1 is no JSON object"),
         ("bytes.jsonl", b"\xff\xfe\x00", "as jsonl: "),
         ("other.parquet", b"path,prediction\n", "as parquet: "),

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clipcls.columns import Columns, Row
 from clipcls.records import Record
+
+_THREE_DIGITS = np.array([[ord(c) for c in f"{i:03}"] for i in range(1_000)], np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,25 @@ class Writer(ABC):
                 raise BlockingIOError("the reader takes no more now")
             rest = rest[written:]
         self.stream.flush()
+
+
+def six_decimals(values: NDArray[np.floating]) -> list[str]:
+    """Return what `"%.6f" % value` gives for each, for probabilities many times faster."""
+    fast = bool(((values >= 0) & (values < 9.99) & ~np.signbit(values)).all())
+    if fast:
+        scaled = values.astype(np.float64) * 1e6
+        whole = np.rint(scaled)
+        # So close to the middle of two, only the exact way knows where to round to.
+        fast = not (np.abs(np.abs(scaled - whole) - 0.5) < 1e-6).any()
+    if not fast:
+        return [f"{value:.6f}" for value in values.tolist()]
+    digits = whole.astype(np.int64)
+    text = np.empty((len(digits), 8), np.uint32)
+    text[:, 0] = digits // 1_000_000 + ord("0")
+    text[:, 1] = ord(".")
+    text[:, 2:5] = _THREE_DIGITS[digits // 1_000 % 1_000]
+    text[:, 5:8] = _THREE_DIGITS[digits % 1_000]
+    return text.view("U8").ravel().tolist()
 
 
 def move_into_place(built: Path, target: Path) -> None:

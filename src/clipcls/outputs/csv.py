@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from clipcls.columns import Row
-from clipcls.outputs.base import SavedRow, Writer
+from clipcls.outputs.base import SavedRow, Writer, six_decimals
 
 _LINE_END = b"\r\n"
 _NUMBER = re.compile(r"-?\d+\.\d{6}|nan|-?inf")
@@ -30,13 +30,12 @@ class CsvWriter(Writer):
         if row.numbers is None:
             yield "," * (len(self.columns.names) - 3)
         else:
-            first, *rest = row.numbers.tolist()
-            yield f"{_quoted(row.prediction)},{first:.6f}"
+            first, *rest = six_decimals(row.numbers)
+            yield f"{_quoted(row.prediction)},{first}"
             for label, probability in row.top:
                 yield f"{_quoted(label)},{probability:.6f}"
             if rest:
-                # One format for all cells is much faster than one for each.
-                yield ",".join(["%.6f"] * len(rest)) % tuple(rest)
+                yield ",".join(rest)
             yield _quoted(row.note)
         yield _quoted(row.error)
 

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from clipcls.columns import Columns, Row
-from clipcls.outputs.base import SavedRow, Writer
+from clipcls.outputs.base import SavedRow, Writer, six_decimals
 
 
 class JsonlWriter(Writer):
@@ -24,8 +24,8 @@ class JsonlWriter(Writer):
         self._labels = list(columns.labels)
         # One format for a whole row is much faster than one call of json for each.
         labels = (_text(label).replace("%", "%%") for label in columns.labels)
-        by_label = ", ".join(f"{label}: %.6f" for label in labels)
-        parts = ["%.6f", *(['"top": %s'] if columns.top_k else [])]
+        by_label = ", ".join(f"{label}: %s" for label in labels)
+        parts = ["%s", *(['"top": %s'] if columns.top_k else [])]
         parts += [f'"{key}": {{{by_label}}}' for key, _ in columns.groups]
         self._scores = '"probability": ' + ", ".join(parts)
         self._score_keys = ["top"] if columns.top_k else []
@@ -46,7 +46,7 @@ class JsonlWriter(Writer):
         else:
             if not np.isfinite(row.numbers).all():
                 raise ValueError("JSON has no number for what is not finite")
-            first, *rest = row.numbers.tolist()
+            first, *rest = six_decimals(row.numbers)
             pairs = [f'{{"label": {_text(n)}, "probability": {p:.6f}}}' for n, p in row.top]
             top = ["[" + ", ".join(pairs) + "]"] if self.columns.top_k else []
             scores = self._scores % (first, *top, *rest)

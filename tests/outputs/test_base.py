@@ -1,0 +1,20 @@
+"""The fast way to six decimals is the exact one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clipcls.outputs.base import six_decimals
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-6, -1.0, 50.0])
+def test_six_decimals_are_those_of_python(dtype: type, scale: float) -> None:
+    values = (np.random.default_rng(0).random(3_000) * scale).astype(dtype)
+    assert six_decimals(values) == [f"{value:.6f}" for value in values.tolist()]
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 1.0, 0.5e-6, 1.5e-6, 9.9999996, 10.0, np.nan, np.inf])
+def test_the_edges_of_the_fast_way_are_exact(value: float) -> None:
+    assert six_decimals(np.array([value])) == [f"{value:.6f}"]
