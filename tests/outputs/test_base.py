@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from clipcls.outputs.base import six_decimals
 
@@ -11,7 +12,7 @@ from clipcls.outputs.base import six_decimals
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-6, -1.0, 50.0])
 def test_six_decimals_are_those_of_python(dtype: type, scale: float) -> None:
-    values = (np.random.default_rng(0).random(3_000) * scale).astype(dtype)
+    values: NDArray[np.floating] = (np.random.default_rng(0).random(3_000) * scale).astype(dtype)
     assert six_decimals(values) == [f"{value:.6f}" for value in values.tolist()]
 
 
