@@ -7,12 +7,13 @@ characters in them are made visible, so that no name can move the cursor or chan
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from enum import IntEnum
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -46,7 +47,7 @@ class Verbosity(IntEnum):
 
 
 class _PaceColumn(ProgressColumn):
-    """Pictures per second since the start, and the time left at that pace.
+    """Images per second since the start, and the time left at that pace.
 
     rich's own columns measure between updates; ours come in bursts, a batch at a time.
     """
@@ -60,7 +61,7 @@ class _PaceColumn(ProgressColumn):
         if task.total is None:
             return Text(f"{rate:.1f} img/s")
         left = timedelta(seconds=round((task.total - task.completed) / rate))
-        return Text(f"{rate:.1f} img/s, {left} left")
+        return Text(f"{rate:.1f} img/s, {left} left" if task.fields["wide"] else f"{left} left")
 
 
 class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
@@ -108,9 +109,9 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
     def started(self, prompts: PromptSet, total: int | None, resumed: int) -> None:
         """Say what is asked and start the progress bar."""
         texts = prompts.flat()
-        pictures = "pictures from a pipe" if total is None else _count(total, "picture")
+        images = "images from a pipe" if total is None else _count(total, "image")
         self._say(
-            f"{_count(len(prompts.labels), 'label')}, {_count(len(texts), 'prompt')}, {pictures}"
+            f"{_count(len(prompts.labels), 'label')}, {_count(len(texts), 'prompt')}, {images}"
         )
         if self._verbosity is Verbosity.VERBOSE:
             for label, prompt_texts in zip(prompts.labels, prompts.prompts, strict=True):
@@ -118,7 +119,21 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
         if resumed:
             self._say(f"Resuming after {_count(resumed, 'row')}")
         self.scoring = True
-        self._start_progress(total, resumed)
+        if not (self._bar and self._console.is_terminal):
+            return
+        width = self._console.width
+        # Counts and pace take up to 45 columns; a narrow terminal has them without a bar.
+        bar = [BarColumn(min(40, width - 45))] if width >= 55 else []
+        spinner = SpinnerColumn("line" if self._console.options.ascii_only else "dots")
+        self._progress = Progress(
+            *(spinner, *bar, MofNCompleteColumn(), _PaceColumn()),
+            console=self._console,
+            transient=True,
+        )
+        self._progress.add_task(
+            "scoring", total=total, completed=resumed, before=resumed, wide=bool(bar)
+        )
+        self._progress.start()
 
     def scored(self, record: Record) -> None:
         """Advance the bar."""
@@ -130,7 +145,7 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
 
     def warned(self, message: str) -> None:
         """Show a warning, also when quiet."""
-        self._console.print(Text.assemble(("Warning: ", "yellow"), _plain(message)))
+        self._print(Text.assemble(("Warning: ", "yellow"), _plain(message)))
 
     def finished(self, report: RunReport) -> None:
         """Show the summary."""
@@ -141,6 +156,9 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
         self._table(report.counts, "prediction", report)
         if report.failed:
             self._table(report.reasons, "failed because", report)
+        if self._verbosity is Verbosity.VERBOSE:
+            for path, reason in report.skipped_paths:
+                self._say(f"  {path}: skipped, {reason}")
         for reason, count in report.skipped.items():
             self._say(f"Skipped: {count} {reason}")
         rate = f", {report.done / report.seconds:.1f} img/s" if report.done else ""
@@ -154,17 +172,22 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
 
     def say(self, message: str) -> None:
         """Print one line, also when quiet."""
-        self._console.print(_plain(message))
+        self._print(_plain(message))
+
+    def _print(self, what: Text | Table) -> None:
+        # A stderr that cannot be written to (a full disk, a closed pipe) must not cost rows.
+        with suppress(OSError):
+            self._console.print(what)
 
     def _say(self, message: str) -> None:
         if self._verbosity is not Verbosity.QUIET:
-            self._console.print(_plain(message))
+            self.say(message)
 
     def _table(self, counts: Counter[str], title: str, report: RunReport) -> None:
         total = sum(report.counts.values()) + report.failed
         table = Table(box=None, pad_edge=False, header_style="dim")
         table.add_column(title, overflow="fold")
-        table.add_column("pictures", justify="right")
+        table.add_column("images", justify="right")
         table.add_column("share", justify="right")
         for name, count in counts.most_common(_MOST_ROWS):
             table.add_row(_plain(name), str(count), f"{100 * count / total:.1f} %")
@@ -172,21 +195,7 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
         if rest:
             table.add_row(Text(f"{len(rest)} more", style="dim"), str(sum(n for _, n in rest)), "")
         if counts:
-            self._console.print(table)
-
-    def _start_progress(self, total: int | None, resumed: int) -> None:
-        if not (self._bar and self._console.is_terminal):
-            return
-        self._progress = Progress(
-            SpinnerColumn(),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _PaceColumn(),
-            console=self._console,
-            transient=True,
-        )
-        self._progress.add_task("scoring", total=total, completed=resumed, before=resumed)
-        self._progress.start()
+            self._print(table)
 
     def _stop_progress(self) -> None:
         if self._progress is not None:
@@ -194,18 +203,28 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
             self._progress = None
 
 
-def show_picture(prediction: Prediction, top_k: int | None = None) -> None:
-    """Print one picture's labels with bars to stdout, best first, at most `top_k` of them."""
+def show_image(prediction: Prediction, top_k: int | None = None) -> None:
+    """Print one image's labels with bars to stdout, best first, at most `top_k` of them.
+
+    No line is longer than the terminal is wide: long labels are folded, and a bar takes what they
+    leave, up to 30 columns.
+    """
     console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column("label", overflow="fold")
-    table.add_column("bar", width=30)
-    table.add_column("probability", justify="right")
-    for rank, (label, probability) in enumerate(prediction.ranking(top_k)):
+    ranking = prediction.ranking(top_k)
+    # A figure has 6 columns, and there are two gaps of one.
+    room = console.width - len("0.0000") - 2
+    label_width = min(max(cell_len(visible(label)) for label, _ in ranking), max(room - 8, 1))
+    bar_width = max(0, min(30, room - label_width))
+    block = "#" if console.options.ascii_only else "█"
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=label_width, overflow="fold")
+    table.add_column(width=bar_width)
+    table.add_column(justify="right")
+    for rank, (label, probability) in enumerate(ranking):
         style = "bold" if rank == 0 else "dim"
-        bar = Text("█" * round(30 * probability), style="green" if rank == 0 else "blue")
+        bar = Text(block * round(bar_width * probability), style="green" if rank == 0 else "blue")
         table.add_row(_plain(label, style), bar, Text(f"{probability:.4f}", style=style))
-    console.print(_plain(f"{prediction.path}: {prediction.prediction}"))
+    console.print(_plain(f"{prediction.path}: {prediction.prediction}"), overflow="fold")
     console.print(table)
 
 

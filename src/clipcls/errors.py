@@ -15,7 +15,7 @@ ClipclsError                 exit code 1
 │   └── WeightsMismatchError 1  weights that do not belong to the architecture
 ├── DeviceError              1  a device or precision that this machine cannot offer
 ├── MissingExtraError        1  an optional dependency that is not installed
-├── DecodeError              1  one picture that cannot be decoded (a run turns it into a Failure)
+├── DecodeError              1  one image that cannot be decoded (a run turns it into a Failure)
 └── OutputError              1  the output cannot be written
     └── OutputLockedError    1  another run is writing this file
 ```
@@ -112,7 +112,7 @@ class MissingExtraError(ClipclsError):
 
 
 class DecodeError(ClipclsError):
-    """One picture cannot be decoded; the message is the reason that the user reads."""
+    """One image cannot be decoded; the message is the reason that the user reads."""
 
 
 class OutputError(ClipclsError):

@@ -30,7 +30,7 @@ def test_stdout_is_data_and_stderr_is_everything_else(invoke: Invoke, colours: P
     assert list(found[0]) == [
         "path", "prediction", "probability", "red", "green", "blue", "note", "error",
     ]  # fmt: skip
-    assert "3 labels, 3 prompts, 7 pictures" in result.stderr
+    assert "3 labels, 3 prompts, 7 images" in result.stderr
     assert "on cpu, fp32" in result.stderr
     assert "Done: 7 scored, 0 failed" in result.stderr
     assert result.stderr.rstrip().endswith(", model ViT-B-32-256:datacomp_s34b_b86k")
@@ -62,8 +62,8 @@ def test_quiet_says_nothing_and_verbose_says_more(invoke: Invoke, colours: Path)
         (["--labels", "a,a"], "a"),
         ([], "--labels"),
         (["--labels", "a,b", "--threshold", "2"], "threshold is 2.0, allowed are 0 to 1"),
-        (["--labels", "a,b", "--batch-size", "many"], "--batch-size is 'many', allowed are auto"),
-        (["--labels", "a,b", "--workers", "0"], "--workers is '0', allowed are auto"),
+        (["--labels", "a,b", "--batch-size", "many"], "--batch-size is 'many': give auto, or a whole number"),
+        (["--labels", "a,b", "--workers", "0"], "--workers is '0': give auto, or a whole number"),
         (["--labels", "a,b", "-t", "no slot"], "no slot"),
         (["--labels", "a,b", "--templates", "photoo"], "photo"),
         (["--labels", "a,b", "--resume"], "--resume needs the file to continue"),
@@ -110,11 +110,11 @@ def test_weak_predictions_become_unknown(invoke: Invoke, colours: Path) -> None:
     assert all(float(row["probability"]) > 0.3 for row in rows(result.stdout))
 
 
-def test_one_picture_on_a_terminal_is_shown_as_bars(
+def test_one_image_on_a_terminal_is_shown_as_bars(
     invoke: Invoke, colours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = colours / "2-blue.png"
-    monkeypatch.setattr("clipcls.cli.classify._is_terminal", lambda: True)
+    monkeypatch.setattr("clipcls.cli.classify.on_terminal", lambda: True)
     shown = invoke("classify", path, *RGB).stdout
     assert shown.splitlines()[0].endswith("2-blue.png: blue")
     assert "█" in shown

@@ -34,7 +34,7 @@ def test_listing_is_tsv_away_from_a_terminal() -> None:
 
 
 def test_listing_is_aligned_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipcls.cli.prompts._on_terminal", lambda: True)
+    monkeypatch.setattr("clipcls.cli.prompts.on_terminal", lambda: True)
     lines = prompts().stdout.splitlines()
     assert lines[0].index("templates") + len("templates") == lines[1].index("1") + len("1")
     assert "\t" not in "".join(lines)

@@ -30,7 +30,7 @@ LabelsFlag = Annotated[
     typer.Option(
         "--labels",
         metavar="A,B,C",
-        help="Labels, separated by commas; a=wording|wording gives one its own text.",
+        help="Labels, joined by commas; a=wording|wording gives one its own text.",
         rich_help_panel=_LABELS,
     ),
 ]
@@ -48,7 +48,8 @@ LabelsFileFlag = Annotated[
     typer.Option(
         "--labels-file",
         metavar="FILE",
-        help="Labels from a .txt (one per line), .csv (label,prompt) or .json file.",
+        help="Labels from a .txt (one per line), .csv (label,prompt) or .json file, or - for"
+        " standard input.",
         rich_help_panel=_LABELS,
     ),
 ]
@@ -78,8 +79,8 @@ ModelFlag = Annotated[
         "--model",
         metavar="MODEL",
         help="A preset, mini, ARCH:TAG, hf-hub:ORG/NAME, a folder or a file (see clipcls models)."
-        " Default: the variable CLIPCLS_MODEL, else auto: fast, or mini where fast is not here and"
-        " cannot be downloaded.",
+        " Default: the variable CLIPCLS_MODEL, else auto: fast, or mini (the small model that"
+        " comes with clipcls) where fast cannot be had.",
         autocompletion=complete_model,
         rich_help_panel=_MODEL,
     ),

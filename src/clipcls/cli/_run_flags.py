@@ -1,18 +1,17 @@
-"""The flags of commands that score pictures, in the order in which `--help` shows them."""
+"""The flags of commands that score images, in the order in which `--help` shows them."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from clipcls.errors import OptionError
-from clipcls.options import OutputFormat, Precision, Truncated
+from clipcls.options import Fit, OutputFormat, Precision, Truncated
 
 _OUTPUT = "Output"
 _SCORING = "Scoring"
-_PICTURES = "Pictures"
+_IMAGES = "Images"
 _SPEED = "Device and speed"
 
 
@@ -25,13 +24,8 @@ def count_or_auto(text: str, flag: str) -> int | None:
     if text == "auto":
         return None
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise OptionError(f"{flag} is '{text}', allowed are auto and whole numbers from 1")
+        raise OptionError(f"{flag} is '{text}': give auto, or a whole number of 1 or more")
     return int(text)
-
-
-def output_path(text: str | None) -> Path | None:
-    """Return the output file, None for standard output."""
-    return None if text in (None, "-") else Path(text)
 
 
 OutputFlag = Annotated[
@@ -40,7 +34,7 @@ OutputFlag = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Where the rows go; - or nothing is standard output.",
+        help="The file for the rows; - is standard output, the default.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -51,7 +45,10 @@ FormatFlag = Annotated[
     ),
 ]
 OverwriteFlag = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an output.", rich_help_panel=_OUTPUT)
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace the output file if it exists.", rich_help_panel=_OUTPUT
+    ),
 ]
 ResumeFlag = Annotated[
     bool,
@@ -67,11 +64,16 @@ TopKFlag = Annotated[
     ),
 ]
 LogitsFlag = Annotated[
-    bool, typer.Option("--logits", help="Add raw logits.", rich_help_panel=_OUTPUT)
+    bool,
+    typer.Option("--logits", help="Add a column of raw logits per label.", rich_help_panel=_OUTPUT),
 ]
 SimilaritiesFlag = Annotated[
     bool,
-    typer.Option("--similarities", help="Add raw cosine similarities.", rich_help_panel=_OUTPUT),
+    typer.Option(
+        "--similarities",
+        help="Add a column of cosine similarities per label.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 
 MultiLabelFlag = Annotated[
@@ -105,14 +107,35 @@ RecursiveFlag = Annotated[
     bool,
     typer.Option(
         "--recursive/--no-recursive",
-        help="Search folders below their first level.",
-        rich_help_panel=_PICTURES,
+        help="Search the folders inside folders too.",
+        rich_help_panel=_IMAGES,
     ),
 ]
 NullFlag = Annotated[
     bool,
     typer.Option(
-        "--null", "-0", help="Lists are separated by NUL (find -print0).", rich_help_panel=_PICTURES
+        "--null",
+        "-0",
+        help="Paths in lists end with a NUL byte (find -print0).",
+        rich_help_panel=_IMAGES,
+    ),
+]
+ExcludeFlag = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="GLOB",
+        help="Leave files and folders of this name out of folders; may be repeated.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+FitFlag = Annotated[
+    Fit,
+    typer.Option(
+        "--fit",
+        help="What the model sees of a wide or tall image: model is as it was trained (for most"
+        " models the centre square), pad all of it between bars, squash all of it squeezed.",
+        rich_help_panel=_IMAGES,
     ),
 ]
 MaxMegapixelsFlag = Annotated[
@@ -120,40 +143,52 @@ MaxMegapixelsFlag = Annotated[
     typer.Option(
         "--max-megapixels",
         metavar="N",
-        help="Refuse larger pictures.",
-        rich_help_panel=_PICTURES,
+        help="Refuse images of more megapixels.",
+        rich_help_panel=_IMAGES,
     ),
 ]
 TruncatedFlag = Annotated[
     Truncated,
     typer.Option(
         "--truncated",
-        help="What to do with a picture whose file ends too early.",
-        rich_help_panel=_PICTURES,
+        help="Whether an image whose file ends too early fails or is scored from what is there.",
+        rich_help_panel=_IMAGES,
     ),
 ]
 
 DeviceFlag = Annotated[
     str,
-    typer.Option("--device", help="auto, cpu, cuda, cuda:N, mps or xpu.", rich_help_panel=_SPEED),
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="auto, cpu, cuda, cuda:N, mps or xpu.",
+        rich_help_panel=_SPEED,
+    ),
 ]
 PrecisionFlag = Annotated[
-    Precision, typer.Option("--precision", help="Number format.", rich_help_panel=_SPEED)
+    Precision,
+    typer.Option("--precision", help="Number format of the model.", rich_help_panel=_SPEED),
 ]
 BatchSizeFlag = Annotated[
     str,
     typer.Option(
-        "--batch-size", metavar="auto|N", help="Pictures per pass.", rich_help_panel=_SPEED
+        "--batch-size",
+        metavar="auto|N",
+        help="Images per pass through the model.",
+        rich_help_panel=_SPEED,
     ),
 ]
 WorkersFlag = Annotated[
     str,
-    typer.Option("--workers", metavar="auto|N", help="Decode threads.", rich_help_panel=_SPEED),
+    typer.Option(
+        "--workers", metavar="auto|N", help="Threads that read images.", rich_help_panel=_SPEED
+    ),
 ]
 
 QuietFlag = Annotated[
     bool, typer.Option("--quiet", "-q", help="Only warnings and errors on stderr.")
 ]
 VerboseFlag = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Also the prompts and each failure on stderr.")
+    bool,
+    typer.Option("--verbose", "-v", help="Also the prompts, each failure and what was skipped."),
 ]

@@ -1,10 +1,10 @@
-"""`clipcls classify`: pictures and labels in, probabilities out."""
+"""`clipcls classify`: images and labels in, probabilities out."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
+from io import BytesIO
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, BinaryIO
@@ -13,10 +13,12 @@ import typer
 
 from clipcls.cli import _flags as flags
 from clipcls.cli import _run_flags as run_flags
-from clipcls.errors import OptionError
+from clipcls.cli._base import on_terminal
+from clipcls.errors import InputError, OptionError
 from clipcls.options import (
     DecodeOptions,
     DiscoveryOptions,
+    Fit,
     OutputOptions,
     Precision,
     RuntimeOptions,
@@ -28,16 +30,12 @@ if TYPE_CHECKING:
     from clipcls.console import TerminalObserver
     from clipcls.run import Job
 
-EPILOG = """\
+EPILOG = """\b
 Examples:
-
   clipcls classify ./images --labels glasses,no-glasses -o out.csv
-
   clipcls classify a.jpg --labels "a diagram,a dog,a cat" --template "<>"
-
-  find . -name "*.jpg" -print0 | clipcls classify - --null --labels-file labels.txt > out.csv
-
-  clipcls classify ./images --labels-file labels.csv --threshold 0.6 -o out.parquet --resume
+  find . -name "*.jpg" -print0 | clipcls classify - -0 --labels-file labels.txt
+  clipcls classify ./images --labels-file labels.csv -o out.parquet --resume
 """
 
 
@@ -68,7 +66,9 @@ def classify(
     threshold: run_flags.ThresholdFlag = None,
     margin: run_flags.MarginFlag = None,
     recursive: run_flags.RecursiveFlag = True,
+    exclude: run_flags.ExcludeFlag = None,
     null: run_flags.NullFlag = False,
+    fit: run_flags.FitFlag = Fit.MODEL,
     max_megapixels: run_flags.MaxMegapixelsFlag = DecodeOptions.max_megapixels,
     truncated: run_flags.TruncatedFlag = Truncated.ERROR,
     device: run_flags.DeviceFlag = "auto",
@@ -78,16 +78,31 @@ def classify(
     quiet: run_flags.QuietFlag = False,
     verbose: run_flags.VerboseFlag = False,
 ) -> None:
-    """Score pictures against labels and write per-class probabilities."""
+    """Score images against labels and write per-class probabilities."""
     if quiet and verbose:
         raise OptionError("--quiet and --verbose contradict each other: give one of them")
-    path = run_flags.output_path(output)
-    options = OutputOptions(path, output_format, top_k, logits, similarities, overwrite, resume)
-    scoring = ScoringOptions(multi_label, threshold, margin)
-    decode = DecodeOptions(max_megapixels, truncated)
-    batch = run_flags.count_or_auto(batch_size, "--batch-size")
-    threads = run_flags.count_or_auto(workers, "--workers")
-    runtime = RuntimeOptions(device, precision, batch, threads)
+    path = None if output in (None, "-") else Path(output)
+    output_options = OutputOptions(
+        path=path,
+        format=output_format,
+        top_k=top_k,
+        logits=logits,
+        similarities=similarities,
+        overwrite=overwrite,
+        resume=resume,
+    )
+    scoring = ScoringOptions(multi_label=multi_label, threshold=threshold, margin=margin)
+    decode = DecodeOptions(max_megapixels=max_megapixels, truncated=truncated, fit=fit)
+    discovery = DiscoveryOptions(
+        recursive=recursive, null_separated=null, exclude=tuple(exclude or ())
+    )
+    runtime = RuntimeOptions(
+        device=device,
+        precision=precision,
+        batch_size=run_flags.count_or_auto(batch_size, "--batch-size"),
+        workers=run_flags.count_or_auto(workers, "--workers"),
+    )
+    _check_inputs(inputs, labels, labels_file)
 
     from clipcls.labels import collect_labels
     from clipcls.models.names import default_model
@@ -97,25 +112,50 @@ def classify(
     chosen_templates = collect_templates(single=template or (), named=templates)
 
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
-    from clipcls.console import TerminalObserver, Verbosity
+    from clipcls.console import TerminalObserver, Verbosity, show_image
+    from clipcls.records import Failure, Prediction
     from clipcls.run import Inputs, Job, ModelChoice, Question
 
     job = Job(
-        inputs=Inputs(tuple(inputs), DiscoveryOptions(recursive, null), decode),
+        inputs=Inputs(tuple(inputs), discovery=discovery, decode=decode),
         question=Question(chosen_labels, chosen_templates, scoring),
         model=ModelChoice(default_model() if model is None else model, arch, runtime),
-        output=options,
+        output=output_options,
         reads=tuple(
             path for path in (labels_file, Path(templates or "")) if path and path.is_file()
         ),
     )
     verbosity = Verbosity.QUIET if quiet else Verbosity.VERBOSE if verbose else Verbosity.NORMAL
+    terminal = on_terminal()
     raw = output is not None or output_format or logits or similarities
-    one = not raw and _shows_one_picture(job)
+    # One file and a terminal to look at: a person wants to see it.
+    one = terminal and not raw and len(inputs) == 1 and os.path.isfile(inputs[0])
     # A bar and rows would write over each other on one terminal.
-    bar = path is not None or one or not _is_terminal()
+    bar = path is not None or one or not terminal
     with TerminalObserver(verbosity, bar=bar, summary=not one) as observer:
-        raise typer.Exit(_show(job, observer) if one else _execute(job, observer))
+        exit_code = _execute(job, observer, stdout=BytesIO() if one else None)
+        if one and isinstance(observer.last, Prediction):
+            show_image(observer.last, top_k)
+        elif one and isinstance(observer.last, Failure):
+            observer.say(f"{observer.last.path}: {observer.last.reason}")
+    raise typer.Exit(exit_code)
+
+
+def _check_inputs(inputs: list[str], labels: list[str] | None, labels_file: Path | None) -> None:
+    """Refuse what cannot be meant, though each flag alone is right."""
+    if labels_file == Path("-") and "-" in inputs:
+        raise OptionError(
+            "the images (-) and the labels (--labels-file -) cannot both come from standard input:"
+            " put one of them into a file"
+        )
+    for word in inputs if labels else ():
+        # A bare word that names nothing: `--labels cat dog` leaves `dog` to be an input.
+        if not set(word) & set("/\\*?[@.") and word != "-" and not os.path.lexists(word):
+            joined = ",".join([*(text.strip(",") for text in labels or ()), word])
+            raise InputError(
+                f"no such file or folder: {word}; if it is a label, join the labels by commas:"
+                f" --labels {joined}"
+            )
 
 
 def _execute(job: Job, observer: TerminalObserver, stdout: BinaryIO | None = None) -> int:
@@ -138,26 +178,3 @@ def _execute(job: Job, observer: TerminalObserver, stdout: BinaryIO | None = Non
     if report.interrupted and job.output.path is not None:
         observer.say("The rows so far are kept: add --resume to continue")
     return 128 + received[0] if report.interrupted else report.exit_code
-
-
-def _shows_one_picture(job: Job) -> bool:
-    """One file and a terminal to look at: a person wants to see it."""
-    return len(job.inputs.paths) == 1 and os.path.isfile(job.inputs.paths[0]) and _is_terminal()
-
-
-def _is_terminal() -> bool:
-    return sys.stdout is not None and sys.stdout.isatty()
-
-
-def _show(job: Job, observer: TerminalObserver) -> int:
-    from io import BytesIO
-
-    from clipcls.console import show_picture
-    from clipcls.records import Failure, Prediction
-
-    exit_code = _execute(job, observer, stdout=BytesIO())
-    if isinstance(observer.last, Prediction):
-        show_picture(observer.last, job.output.top_k)
-    elif isinstance(observer.last, Failure):
-        observer.say(f"{observer.last.path}: {observer.last.reason}")
-    return exit_code

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
+from clipcls.cli._base import Command, ListByDefault, on_terminal
 from clipcls.cli._flags import complete_model
 
 if TYPE_CHECKING:
     from clipcls.models.names import ModelSpec
 
 _COLUMNS = ("preset", "model", "million_parameters", "pixels", "imagenet_top1", "downloaded")
-_RIGHT = {"million_parameters", "pixels", "imagenet_top1", "downloaded"}
-
-
-class _ListByDefault(TyperGroup):
-    """Takes `clipcls models` and `clipcls models FILTER` for `clipcls models list ...`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `list` before arguments that begin with no command and no call for help."""
-        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
-    cls=_ListByDefault,
-    help="List models (the default), show what a name means, or download weights.",
-    epilog="Examples: clipcls models | clipcls models siglip2 | clipcls models show ViT-B/32",
+    cls=ListByDefault,
+    subcommand_metavar="[FILTER | COMMAND ...]",
+    help="List models (with FILTER in the name); show what a name means; download weights.",
+    epilog="""\b
+Examples:
+  clipcls models
+  clipcls models siglip2
+  clipcls models show ViT-B/32
+""",
 )
 
 NameArgument = Annotated[
@@ -45,7 +39,12 @@ NameArgument = Annotated[
 ]
 
 
-@app.command("list", epilog="Example: clipcls models list vit-b-32")
+@app.command(
+    "list",
+    cls=Command,
+    short_help="List models: the default.",
+    epilog="Example: clipcls models list vit-b-32",
+)
 def list_models(
     text: Annotated[
         str, typer.Argument(metavar="FILTER", help="Only names that contain this text.")
@@ -53,7 +52,7 @@ def list_models(
 ) -> None:
     """List the bundled model, the presets and open_clip's published models.
 
-    Columns: preset, name, million parameters, picture size, published zero-shot accuracy on
+    Columns: preset, name, million parameters, image size, published zero-shot accuracy on
     ImageNet in percent where known, and the size of the weights if they are on this machine.
     mini was trained on ImageNet's classes, so it has no zero-shot figure there; clipcls models
     show mini has another one. Tab-separated when the output is not a terminal.
@@ -63,11 +62,25 @@ def list_models(
     rows = [row for row in _rows() if text.lower() in f"{row[0]} {row[1]}".lower()]
     if not rows:
         raise UnknownModelError(f"no model's name contains {text!r}: clipcls models lists all")
-    if sys.stdout.isatty():
-        _print_table(rows)
+    if not on_terminal():
+        for row in [_COLUMNS, *rows]:
+            typer.echo("\t".join(row))
         return
-    for row in [_COLUMNS, *rows]:
-        typer.echo("\t".join(row))
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for column in _COLUMNS:
+        table.add_column(
+            column.replace("_", " "), justify="left" if column in _COLUMNS[:2] else "right"
+        )
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    # Names are there to be copied: a narrow terminal may break lines, but nothing is cut.
+    widest = console.measure(table, options=console.options.update(width=1000)).maximum
+    console.width = max(console.width, widest)
+    console.print(table)
 
 
 def _rows() -> list[tuple[str, ...]]:
@@ -104,24 +117,11 @@ def _row(word: str, spec: ModelSpec) -> tuple[str, ...]:
     )
 
 
-def _print_table(rows: list[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold")
-    for column in _COLUMNS:
-        right = column in _RIGHT
-        table.add_column(column.replace("_", " "), justify="right" if right else "left")
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    # Names are there to be copied: a narrow terminal may break lines, but nothing is cut.
-    widest = console.measure(table, options=console.options.update(width=1000)).maximum
-    console.width = max(console.width, widest)
-    console.print(table)
-
-
-@app.command(epilog="Example: clipcls models pull balanced")
+@app.command(
+    cls=Command,
+    short_help="Download a model's weights.",
+    epilog="Example: clipcls models pull balanced",
+)
 def pull(name: NameArgument) -> None:
     """Download a model's weights (and its tokenizer), and print where they are.
 
@@ -142,7 +142,11 @@ def pull(name: NameArgument) -> None:
     typer.echo(str(path))
 
 
-@app.command(epilog="Example: clipcls models show 'ViT-L/14@336px'")
+@app.command(
+    cls=Command,
+    short_help="Show what a name means.",
+    epilog="Example: clipcls models show 'ViT-L/14@336px'",
+)
 def show(
     name: NameArgument,
     arch: Annotated[

@@ -2,59 +2,68 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clipcls.cli import _flags as flags
+from clipcls.cli._base import Command, ListByDefault, on_terminal
 
 if TYPE_CHECKING:
     from clipcls.models.names import ModelSpec
     from clipcls.prompts import PromptSet
 
 app = typer.Typer(
-    help="List the template sets, or show finished prompts.",
-    epilog="""\
+    cls=ListByDefault,
+    subcommand_metavar="[NAME | COMMAND ...]",
+    help="List the template sets, or the templates of the set NAME; show finished prompts.",
+    epilog="""\b
 Examples:
-
   clipcls prompts
-
+  clipcls prompts openai7
   clipcls prompts show --labels glasses,no-glasses --templates faces
 """,
 )
 
-_SHOW_EPILOG = """\
+_SHOW_EPILOG = """\b
 Examples:
-
   clipcls prompts show --labels "glasses=a person wearing glasses,no-glasses"
-
   clipcls prompts show --labels-file labels.csv -t "a photo of a <>" -t "a <>"
-
   clipcls prompts show --labels cat,dog --templates openai7 --model ViT-B/32
 """
 
 
-@app.callback(invoke_without_command=True)
-def list_template_sets(ctx: typer.Context) -> None:
-    """List the template sets: name, number of templates, description."""
-    if ctx.invoked_subcommand is not None:
+@app.command(
+    "list",
+    cls=Command,
+    short_help="List the template sets, or the templates of one: the default.",
+    epilog="Example: clipcls prompts list openai7",
+)
+def list_sets(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="Print the templates of this set (or file), one per line.",
+            autocompletion=flags.complete_set,
+        ),
+    ] = "",
+) -> None:
+    """List the template sets: name, number of templates, description; or one set's templates."""
+    from clipcls.prompts import list_sets, load_templates
+
+    if name:
+        for template in load_templates(name):
+            typer.echo(template)
         return
-    from clipcls.prompts import list_sets
-
-    rows = [(found.name, len(found.templates), found.description) for found in list_sets()]
-    row = "{:10} {:>9}  {}" if _on_terminal() else "{}\t{}\t{}"
+    row = "{:10} {:>9}  {}" if on_terminal() else "{}\t{}\t{}"
     typer.echo(row.format("name", "templates", "description"))
-    for cells in rows:
-        typer.echo(row.format(*cells))
+    for found in list_sets():
+        typer.echo(row.format(found.name, len(found.templates), found.description))
 
 
-def _on_terminal() -> bool:
-    return sys.stdout.isatty()
-
-
-@app.command(epilog=_SHOW_EPILOG)
+@app.command(cls=Command, epilog=_SHOW_EPILOG)
 def show(
     labels: flags.LabelsFlag = None,
     label: flags.LabelFlag = None,
