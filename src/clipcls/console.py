@@ -6,6 +6,7 @@ characters in them are made visible, so that no name can move the cursor or chan
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
@@ -209,7 +210,8 @@ def show_image(prediction: Prediction, top_k: int | None = None) -> None:
     No line is longer than the terminal is wide: long labels are folded, and a bar takes what they
     leave, up to 30 columns.
     """
-    console = Console(highlight=False)
+    # rich takes 80 columns for granted on a terminal that it calls dumb.
+    console = Console(highlight=False, width=shutil.get_terminal_size().columns)
     ranking = prediction.ranking(top_k)
     # A figure has 6 columns, and there are two gaps of one.
     room = console.width - len("0.0000") - 2

@@ -62,7 +62,10 @@ def test_quiet_says_nothing_and_verbose_says_more(invoke: Invoke, colours: Path)
         (["--labels", "a,a"], "a"),
         ([], "--labels"),
         (["--labels", "a,b", "--threshold", "2"], "threshold is 2.0, allowed are 0 to 1"),
-        (["--labels", "a,b", "--batch-size", "many"], "--batch-size is 'many': give auto, or a whole number"),
+        (
+            ["--labels", "a,b", "--batch-size", "many"],
+            "--batch-size is 'many': give auto",
+        ),
         (["--labels", "a,b", "--workers", "0"], "--workers is '0': give auto, or a whole number"),
         (["--labels", "a,b", "-t", "no slot"], "no slot"),
         (["--labels", "a,b", "--templates", "photoo"], "photo"),
