@@ -13,7 +13,7 @@ import typer
 
 from clipcls import __version__
 from clipcls.cli import classify, models, prompts
-from clipcls.cli._base import Command, ErrorGroup
+from clipcls.cli._base import Command, ErrorGroup, echo
 
 _EPILOG = """\
 Example: clipcls classify ./images --labels glasses,no-glasses -o out.csv
@@ -37,7 +37,7 @@ app.add_typer(models.app, name="models")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"clipcls {__version__}")
+        echo(f"clipcls {__version__}")
         raise typer.Exit
 
 
@@ -51,7 +51,7 @@ def _root(
 ) -> None:
     """Print the help where no command is named."""
     if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
+        echo(ctx.get_help())
         raise typer.Exit(2)
 
 

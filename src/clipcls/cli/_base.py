@@ -37,7 +37,7 @@ def _quiet_ends() -> Iterator[None]:
         # The reader (`| head`) has what it wanted.
         raise typer.Exit(0) from None
     except KeyboardInterrupt:
-        typer.echo("Interrupted", err=True)
+        echo("Interrupted", err=True)
         raise typer.Exit(130) from None
 
 
@@ -69,8 +69,16 @@ class ErrorGroup(TyperGroup):
             message, code = _unwritable(error), 1
         with suppress(OSError):
             if message:
-                typer.echo(f"Error: {visible(message)}", err=True)
+                echo(f"Error: {visible(message)}", err=True)
         sys.exit(_flushed(code))
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a line; what the stream's encoding lacks becomes `?`.
+
+    Left to itself, click takes an ASCII stream for a mistake and writes UTF-8 into it.
+    """
+    typer.echo(text, file=sys.stderr if err else sys.stdout)
 
 
 def on_terminal() -> bool:
@@ -112,7 +120,7 @@ def _flushed(code: int) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             if code == 0 and stream is sys.stdout and not isinstance(error, BrokenPipeError):
                 code = 1
-                typer.echo(f"Error: {_unwritable(error)}", err=True)
+                echo(f"Error: {_unwritable(error)}", err=True)
     return code
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipcls.cli._base import Command, ListByDefault, on_terminal
+from clipcls.cli._base import Command, ListByDefault, echo, on_terminal
 from clipcls.cli._flags import complete_model
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def list_models(
         raise UnknownModelError(f"no model's name contains {text!r}: clipcls models lists all")
     if not on_terminal():
         for row in [_COLUMNS, *rows]:
-            typer.echo("\t".join(row))
+            echo("\t".join(row))
         return
     from rich.console import Console
     from rich.table import Table
@@ -133,13 +133,13 @@ def pull(name: NameArgument) -> None:
     spec = meaning(resolve_model(name))
     _tell(spec)
     if spec.name == MINI:
-        typer.echo("Note: mini comes with clipcls, there is nothing to download", err=True)
-    path = spec.checkpoint(partial(typer.echo, err=True))
+        echo("Note: mini comes with clipcls, there is nothing to download", err=True)
+    path = spec.checkpoint(partial(echo, err=True))
     if isinstance(spec.config().tokenizer, str):  # a download of its own
         from clipcls.models.tokenizer import load_tokenizer
 
         load_tokenizer(spec)
-    typer.echo(str(path))
+    echo(str(path))
 
 
 @app.command(
@@ -161,7 +161,7 @@ def show(
     spec = meaning(resolve_model(name, arch))
     _tell(spec)
     for key, value in _facts(spec):
-        typer.echo(f"{key}\t{value}")
+        echo(f"{key}\t{value}")
 
 
 def _facts(spec: ModelSpec) -> list[tuple[str, str]]:
@@ -184,4 +184,4 @@ def _facts(spec: ModelSpec) -> list[tuple[str, str]]:
 
 def _tell(spec: ModelSpec) -> None:
     for note in spec.notes:
-        typer.echo(f"Note: {note}", err=True)
+        echo(f"Note: {note}", err=True)

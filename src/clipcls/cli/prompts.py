@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipcls.cli import _flags as flags
-from clipcls.cli._base import Command, ListByDefault, on_terminal
+from clipcls.cli._base import Command, ListByDefault, echo, on_terminal
 
 if TYPE_CHECKING:
     from clipcls.models.names import ModelSpec
@@ -55,12 +55,12 @@ def list_sets(
 
     if name:
         for template in load_templates(name):
-            typer.echo(template)
+            echo(template)
         return
     row = "{:10} {:>9}  {}" if on_terminal() else "{}\t{}\t{}"
-    typer.echo(row.format("name", "templates", "description"))
+    echo(row.format("name", "templates", "description"))
     for found in list_sets():
-        typer.echo(row.format(found.name, len(found.templates), found.description))
+        echo(row.format(found.name, len(found.templates), found.description))
 
 
 @app.command(cls=Command, epilog=_SHOW_EPILOG)
@@ -84,9 +84,9 @@ def show(
     remarks = list(_remarks(prompts, model, arch))
     for name, texts in zip(prompts.labels, prompts.prompts, strict=True):
         for text in texts:
-            typer.echo(f"{name}\t{text}")
+            echo(f"{name}\t{text}")
     for remark in remarks:
-        typer.echo(remark, err=True)
+        echo(remark, err=True)
 
 
 def _remarks(prompts: PromptSet, model: str | None, arch: str | None) -> Iterator[str]:
