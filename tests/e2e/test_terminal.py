@@ -22,7 +22,7 @@ COMMANDS = {
     "models show": ["models", "show", "mini"],
     "prompts": ["prompts"],
     "prompts NAME": ["prompts", "openai80"],
-    "prompts show": ["prompts", "show", "--labels", "cat,dog", "--model", "mini"],
+    "prompts show": ["prompts", "show", "--labels", "a,b", "--model", "mini"],
 }
 every_command = pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
 LABELS = ("--labels", "眼鏡,café,cat", "--model", "mini", "--device", "cpu")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
 from clipcls.errors import OptionError
 from clipcls.options import Fit, OutputFormat, Precision, Truncated
 
-_OUTPUT = "Output"
-_SCORING = "Scoring"
-_IMAGES = "Images"
-_SPEED = "Device and speed"
+_output: Any = partial(typer.Option, rich_help_panel="Output")
+_scoring: Any = partial(typer.Option, rich_help_panel="Scoring")
+_images: Any = partial(typer.Option, rich_help_panel="Images")
+_speed: Any = partial(typer.Option, rich_help_panel="Device and speed")
 
 
 def count_or_auto(text: str, flag: str) -> int | None:
@@ -30,159 +31,91 @@ def count_or_auto(text: str, flag: str) -> int | None:
 
 OutputFlag = Annotated[
     str | None,
-    typer.Option(
+    _output(
         "--output",
         "-o",
         metavar="FILE",
         help="The file for the rows; - is standard output, the default.",
-        rich_help_panel=_OUTPUT,
     ),
 ]
 FormatFlag = Annotated[
-    OutputFormat | None,
-    typer.Option(
-        "--format", help="Default: by the file's extension, else csv.", rich_help_panel=_OUTPUT
-    ),
+    OutputFormat | None, _output("--format", help="Default: by the file's extension, else csv.")
 ]
 OverwriteFlag = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite", help="Replace the output file if it exists.", rich_help_panel=_OUTPUT
-    ),
+    bool, _output("--overwrite", help="Replace the output file if it exists.")
 ]
-ResumeFlag = Annotated[
-    bool,
-    typer.Option("--resume", help="Continue an interrupted run.", rich_help_panel=_OUTPUT),
-]
+ResumeFlag = Annotated[bool, _output("--resume", help="Continue an interrupted run.")]
 TopKFlag = Annotated[
     int | None,
-    typer.Option(
-        "--top-k",
-        metavar="K",
-        help="Write the K best labels in place of a column per label.",
-        rich_help_panel=_OUTPUT,
-    ),
+    _output("--top-k", metavar="K", help="Write the K best labels in place of a column per label."),
 ]
-LogitsFlag = Annotated[
-    bool,
-    typer.Option("--logits", help="Add a column of raw logits per label.", rich_help_panel=_OUTPUT),
-]
+LogitsFlag = Annotated[bool, _output("--logits", help="Add a column of raw logits per label.")]
 SimilaritiesFlag = Annotated[
-    bool,
-    typer.Option(
-        "--similarities",
-        help="Add a column of cosine similarities per label.",
-        rich_help_panel=_OUTPUT,
-    ),
+    bool, _output("--similarities", help="Add a column of cosine similarities per label.")
 ]
 
 MultiLabelFlag = Annotated[
     bool,
-    typer.Option(
+    _scoring(
         "--multi-label",
         help="Score each label on its own (sigmoid), not against the others (softmax).",
-        rich_help_panel=_SCORING,
     ),
 ]
 ThresholdFlag = Annotated[
     float | None,
-    typer.Option(
-        "--threshold",
-        metavar="P",
-        help="Predict 'unknown' below this probability (0 to 1).",
-        rich_help_panel=_SCORING,
-    ),
+    _scoring("--threshold", metavar="P", help="Predict 'unknown' below this probability (0 to 1)."),
 ]
 MarginFlag = Annotated[
     float | None,
-    typer.Option(
+    _scoring(
         "--margin",
         metavar="M",
         help="Predict 'unknown' when the two best are closer than this (0 to 1).",
-        rich_help_panel=_SCORING,
     ),
 ]
 
 RecursiveFlag = Annotated[
-    bool,
-    typer.Option(
-        "--recursive/--no-recursive",
-        help="Search the folders inside folders too.",
-        rich_help_panel=_IMAGES,
-    ),
+    bool, _images("--recursive/--no-recursive", help="Search the folders inside folders too.")
 ]
 NullFlag = Annotated[
-    bool,
-    typer.Option(
-        "--null",
-        "-0",
-        help="Paths in lists end with a NUL byte (find -print0).",
-        rich_help_panel=_IMAGES,
-    ),
+    bool, _images("--null", "-0", help="Paths in lists end with a NUL byte (find -print0).")
 ]
 ExcludeFlag = Annotated[
     list[str] | None,
-    typer.Option(
+    _images(
         "--exclude",
         metavar="GLOB",
         help="Leave files and folders of this name out of folders; may be repeated.",
-        rich_help_panel=_IMAGES,
     ),
 ]
 FitFlag = Annotated[
     Fit,
-    typer.Option(
+    _images(
         "--fit",
         help="What the model sees of a wide or tall image: model is as it was trained (for most"
         " models the centre square), pad all of it between bars, squash all of it squeezed.",
-        rich_help_panel=_IMAGES,
     ),
 ]
 MaxMegapixelsFlag = Annotated[
-    float,
-    typer.Option(
-        "--max-megapixels",
-        metavar="N",
-        help="Refuse images of more megapixels.",
-        rich_help_panel=_IMAGES,
-    ),
+    float, _images("--max-megapixels", metavar="N", help="Refuse images of more megapixels.")
 ]
 TruncatedFlag = Annotated[
     Truncated,
-    typer.Option(
+    _images(
         "--truncated",
         help="Whether an image whose file ends too early fails or is scored from what is there.",
-        rich_help_panel=_IMAGES,
     ),
 ]
 
 DeviceFlag = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        metavar="DEVICE",
-        help="auto, cpu, cuda, cuda:N, mps or xpu.",
-        rich_help_panel=_SPEED,
-    ),
+    str, _speed("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N, mps or xpu.")
 ]
-PrecisionFlag = Annotated[
-    Precision,
-    typer.Option("--precision", help="Number format of the model.", rich_help_panel=_SPEED),
-]
+PrecisionFlag = Annotated[Precision, _speed("--precision", help="Number format of the model.")]
 BatchSizeFlag = Annotated[
-    str,
-    typer.Option(
-        "--batch-size",
-        metavar="auto|N",
-        help="Images per pass through the model.",
-        rich_help_panel=_SPEED,
-    ),
+    str, _speed("--batch-size", metavar="auto|N", help="Images per pass through the model.")
 ]
 WorkersFlag = Annotated[
-    str,
-    typer.Option(
-        "--workers", metavar="auto|N", help="Threads that read images.", rich_help_panel=_SPEED
-    ),
+    str, _speed("--workers", metavar="auto|N", help="Threads that read images.")
 ]
 
 QuietFlag = Annotated[
