@@ -210,8 +210,9 @@ def show_image(prediction: Prediction, top_k: int | None = None) -> None:
     No line is longer than the terminal is wide: long labels are folded, and a bar takes what they
     leave, up to 30 columns.
     """
-    # rich takes 80 columns for granted on a terminal that it calls dumb.
-    console = Console(highlight=False, width=shutil.get_terminal_size().columns)
+    # Without both, rich takes 80 columns for granted on a terminal that it calls dumb.
+    width, height = shutil.get_terminal_size()
+    console = Console(highlight=False, width=width, height=height)
     ranking = prediction.ranking(top_k)
     # A figure has 6 columns, and there are two gaps of one.
     room = console.width - len("0.0000") - 2

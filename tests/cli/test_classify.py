@@ -11,7 +11,10 @@ import pytest
 
 from clipcls.errors import ModelDownloadError
 from clipcls.models.names import ModelSpec, Published
+from clipcls.options import Fit
 from clipcls.outputs.manifest import manifest_path
+from clipcls.records import RunReport
+from clipcls.run import Job
 from clipcls.testing import save_colours
 from tests.cli.conftest import Invoke
 
@@ -211,3 +214,20 @@ def test_arch_needs_a_weight_file(invoke: Invoke, colours: Path) -> None:
         "--arch belongs to a weight file, and there is none: give one with --model FILE"
         in result.stderr
     )
+
+
+def test_fit_and_exclusions_reach_the_run(
+    invoke: Invoke, colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Job] = []
+
+    def run(job: Job, **_: object) -> RunReport:
+        jobs.append(job)
+        return RunReport()
+
+    monkeypatch.setattr("clipcls.run.run", run)
+    flags = ("--fit", "pad", "--exclude", "*_thumb.*", "--exclude", "drafts")
+    assert invoke("classify", colours, *RGB, *flags).exit_code == 0
+    assert invoke("classify", colours, *RGB).exit_code == 0
+    assert [job.decode.fit for job in jobs] == [Fit.PAD, Fit.MODEL]
+    assert [job.discovery.exclude for job in jobs] == [("*_thumb.*", "drafts"), ()]
