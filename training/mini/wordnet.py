@@ -9,15 +9,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-TOO_GENERAL = frozenset(
-    "abstract entity,abstraction,artifact,attribute,being,causal agency,causal agent,communication,"
-    "entity,group,instrumentality,instrumentation,living thing,matter,measure,object,organism,part,"
-    "physical entity,physical object,psychological feature,relation,substance,thing,unit,whole".split(
-        ","
-    )
-)
+from training.mini.files import load_json
+
+WORDS: dict[str, Any] = load_json(Path(__file__).with_name("words.json"))
+"""Lists that texts are made from; a template has the slot `<>`."""
+
+TOO_GENERAL = frozenset(WORDS["too_general"])
+"""Nouns that say too little to be a label."""
+
 MOST_CLASSES = 450
-"""A node over more classes than these says too little to be a label."""
+"""A noun over more classes than these says too little, too."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Synset:
 class Node:
     """A noun over some of the classes: a class itself (a leaf) or something more general."""
 
+    wnid: str
     classes: tuple[int, ...]
     names: tuple[str, ...]
     gloss: str
@@ -105,11 +107,23 @@ def class_nodes(nouns: Sequence[Synset], wnids: Sequence[str], names: Sequence[s
                 todo += [up for symbol, up, pos in links if symbol in ("@", "@i") and pos == "n"]
     leaves = [
         # The common name is drawn more often than WordNet's.
-        Node((k,), (name,) * 3 + by_offset[wnid[1:]].names, by_offset[wnid[1:]].gloss, leaf=True)
+        Node(
+            wnid,
+            (k,),
+            (name,) * 3 + by_offset[wnid[1:]].names,
+            by_offset[wnid[1:]].gloss,
+            leaf=True,
+        )
         for k, (wnid, name) in enumerate(zip(wnids, names, strict=True))
     ]
     inner = [
-        Node(tuple(sorted(classes)), by_offset[offset].names, by_offset[offset].gloss, leaf=False)
+        Node(
+            f"n{offset}",
+            tuple(sorted(classes)),
+            by_offset[offset].names,
+            by_offset[offset].gloss,
+            leaf=False,
+        )
         for offset, classes in below.items()
         if f"n{offset}" not in set(wnids)
         and len(classes) <= MOST_CLASSES
