@@ -244,7 +244,7 @@ def batches(pixels: Sequence[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
 
 
 def speed(data: Path, model: str, rounds: int) -> list[str]:
-    """Return rows that compare the model with ViT-B-32 on the 240 photos, in float32 on this machine."""
+    """Return rows that compare the model with ViT-B-32 on the 240 photos, on this machine."""
     paths = photos(data).paths
     with tempfile.TemporaryDirectory() as scratch:
         maker = [sys.executable, str(EXAMPLES / "make_checkpoint.py"), scratch, "--arch"]

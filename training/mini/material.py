@@ -102,7 +102,7 @@ class Material:
         padded = [np.concatenate([v, np.repeat(v[-1:], 3 - len(v), axis=0)]) for v in views]
         self.features = torch.from_numpy(np.concatenate(padded, axis=1))
         weight, bias = teacher.classifier()
-        parts = torch.split(self.features[0], 4096)  # type: ignore[no-untyped-call]
+        parts = torch.split(self.features[0], 4096)
         self.shares = torch.cat([(rows.float() @ weight.T + bias).softmax(-1) for rows in parts])
         self.captions: list[tuple[int, Ids]] = []
         self.names: dict[str, dict[str, list[int]]] = {}
