@@ -63,7 +63,10 @@ def test_the_task_loss_of_certain_answers_is_the_cross_entropy() -> None:
 
 
 def test_the_cosine_loss_sees_only_what_the_metric_sees() -> None:
-    student, teacher = torch.tensor([[1.0, 0.0], [3.0, 4.0]]), torch.tensor([[0.0, 2.0], [3.0, 4.0]])
+    student, teacher = (
+        torch.tensor([[1.0, 0.0], [3.0, 4.0]]),
+        torch.tensor([[0.0, 2.0], [3.0, 4.0]]),
+    )
     assert cosine_loss(student, teacher).item() == pytest.approx((1 + 0) / 2, abs=1e-6)
     blind = torch.diag(torch.tensor([1.0, 0.0]))
     turned = torch.tensor([[1.0, 9.0], [3.0, -4.0]])
@@ -95,8 +98,6 @@ def test_answers_are_compared_task_by_task_by_their_divergence() -> None:
 def test_a_pair_is_a_task_of_two_labels() -> None:
     images, student, teacher = unit(3, 6, seed=8), unit(2, 4, 6, seed=9), unit(2, 4, 6, seed=10)
     tasks = torch.tensor([[0, 4], [1, 5], [2, 6], [3, 7]])
-    as_tasks = answer_divergence(
-        images, student.reshape(8, 6), teacher.reshape(8, 6), tasks, 20.0
-    )
+    as_tasks = answer_divergence(images, student.reshape(8, 6), teacher.reshape(8, 6), tasks, 20.0)
     loss = pair_divergence(images, student, teacher, 20.0)
     assert loss.item() == pytest.approx(as_tasks.item(), rel=1e-4)

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from clipcls import Classifier, Prediction, resolve_model
 from tests.training.small import (
-    ANIMAL,
+    HUE,
     CLASSES,
     COLOURS,
-    TOOL,
+    SHADE,
     WordTeacher,
     image_teacher,
     jpeg,
@@ -48,10 +48,10 @@ HEADS = HeadOptions(
 )
 TOWER = TowerOptions(width=32, heads=2, context=16, batch=64, pairs=8, images=16, tasks=8, fit=200)
 STAGES = {
-    "sentence": Stage("sentence", 1, Plan(60, 3e-3, 5), {"cosine": 1.0, "batch": 0.06}),
-    "bridge": Stage("bridge", 2, Plan(30, 2e-3, 5), {"cosine": 1.0, "batch": 0.04, "metric": 1.0}),
-    "joined": Stage("joined", 2, Plan(60, 2e-3, 5), JOINED, short=0.75),
-    "pairs": Stage("joined", 2, Plan(60, 2e-3, 5), {**JOINED, "pairs": 2.0}, short=0.75),
+    "sentence": Stage("sentence", 1, Plan(40, 3e-3, 5), {"cosine": 1.0, "batch": 0.06}),
+    "bridge": Stage("bridge", 2, Plan(10, 2e-3, 5), {"cosine": 1.0, "batch": 0.04, "metric": 1.0}),
+    "joined": Stage("joined", 2, Plan(40, 2e-3, 5), JOINED, short=0.75),
+    "pairs": Stage("joined", 2, Plan(30, 2e-3, 5), {**JOINED, "pairs": 2.0}, short=0.75),
 }
 AMOUNTS = Amounts(300, 300, 50, 60, 60, 40)
 
