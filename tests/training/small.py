@@ -45,7 +45,7 @@ class WordTeacher:
 
 
 def image_teacher() -> TimmTeacher:
-    """Return a small convolutional network, random but for its last layer, that knows the colours."""
+    """Return a small network, random but for its last layer, that knows the colours."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         network = timm.create_model("test_efficientnet", num_classes=len(COLOURS))
@@ -61,7 +61,7 @@ def image_teacher() -> TimmTeacher:
         ridge = features.T @ features + torch.eye(features.shape[1])
         network.classifier.weight.copy_(torch.linalg.solve(ridge, features.T @ wanted).T)
         network.classifier.bias.zero_()
-    return TimmTeacher(network, "test_efficientnet", image_size=32)
+    return TimmTeacher(network, "test_efficientnet", image_size=32, dtype=torch.float32)
 
 
 def jpeg(colour: str, seed: int) -> bytes:

@@ -12,7 +12,7 @@ Writes `WORK/heads/bridge.pt`, `metric.npy` (features of a sample of images) and
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +137,7 @@ def bridge_losses(
         embedded: Tensor = bridge.text(F.normalize(clean + noise, dim=-1))
         return embedded
 
-    with torch.autocast("cpu", torch.bfloat16):
+    with options.plan.autocast():
         rows = draw.integers(0, material.features.shape[1], options.batch)
         nodes = material.tree.task(draw, options.task)
         texts = said(np.array([draw.choice(material.tree.texts[node]) for node in nodes]))
@@ -220,9 +220,11 @@ def short_texts(work: Path, most: int) -> Tensor:
     return torch.from_numpy(np.load(work / "texts" / "corpus.npy")[rows].astype(np.float32))
 
 
-def main(work: Path, lite0: Path, minilm: Path) -> None:
+def main(work: Path, lite0: Path, minilm: Path, float32: bool = False) -> None:
     """Train the bridge and join it with the class units."""
-    make_heads(work, load_lite0(lite0), MiniLm(minilm))
+    default = HeadOptions()
+    options = replace(default, plan=replace(default.plan, half=not float32))
+    make_heads(work, load_lite0(lite0), MiniLm(minilm), options)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ class Plan:
         clip: Largest norm of the gradient.
         seed: Of all random numbers.
         save_every: Steps between two checkpoints.
+        half: Whether layers compute in bfloat16; without instructions for it, a processor is many
+            times slower so.
     """
 
     steps: int
@@ -40,6 +42,11 @@ class Plan:
     clip: float = math.inf
     seed: int = 0
     save_every: int = 200
+    half: bool = True
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which layers are computed."""
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.half)
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""

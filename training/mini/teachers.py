@@ -51,16 +51,22 @@ class SentenceTeacher(Protocol):
 class TimmTeacher:
     """A timm network with a linear `classifier`; pixels are scaled to -1..1, as mini's are."""
 
-    def __init__(self, network: nn.Module, architecture: str, image_size: int = 224) -> None:
-        self.architecture, self.image_size = architecture, image_size
+    def __init__(
+        self,
+        network: nn.Module,
+        architecture: str,
+        image_size: int = 224,
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
+        self.architecture, self.image_size, self._dtype = architecture, image_size, dtype
         self._state = {k: v.clone() for k, v in network.state_dict().items()}
         network.reset_classifier(0)  # type: ignore[operator]
-        self._network = network.eval().to(torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network.eval().to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def features(self, pixels: NDArray[np.uint8]) -> Half:
         """See `ImageTeacher`."""
-        scaled = torch.from_numpy(pixels).to(torch.bfloat16) / 127.5 - 1
+        scaled = torch.from_numpy(pixels).to(self._dtype) / 127.5 - 1
         found: Tensor = self._network(scaled.to(memory_format=torch.channels_last))
         return found.float().numpy().astype(np.float16)
 

@@ -11,7 +11,7 @@ Writes `WORK/tower/STAGE.pt` for every stage.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,18 +66,18 @@ STAGES = {
     "sentence": Stage(
         "sentence",
         4,
-        Plan(steps=6000, lr=1.5e-3, warmup=300, clip=1.0),
+        Plan(steps=7300, lr=1.5e-3, warmup=300, clip=1.0),
         {"cosine": 1.0, "batch": 0.06},
     ),
     "bridge": Stage(
         "bridge",
         6,
-        Plan(steps=3000, lr=5e-4, clip=1.0),
+        Plan(steps=1800, lr=5e-4, clip=1.0),
         {"cosine": 1.0, "batch": 0.04, "metric": 1.0},
     ),
-    "joined": Stage("joined", 6, Plan(steps=6000, lr=5e-4, clip=1.0), JOINED, short=0.75),
+    "joined": Stage("joined", 6, Plan(steps=5000, lr=5e-4, clip=1.0), JOINED, short=0.75),
     "pairs": Stage(
-        "joined", 6, Plan(steps=3000, lr=5e-4, clip=1.0), {**JOINED, "pairs": 2.0}, short=0.75
+        "joined", 6, Plan(steps=3100, lr=5e-4, clip=1.0), {**JOINED, "pairs": 2.0}, short=0.75
     ),
 }
 
@@ -288,7 +288,7 @@ def stage_losses(
         rows = np.concatenate([rows, first, first + 1])
         with torch.no_grad():
             wanted = target.of(texts.sentences(rows))
-        with torch.autocast("cpu", torch.bfloat16):
+        with stage.plan.autocast():
             found = run(tower, texts, rows)
         found = F.normalize(found, dim=-1)
         parts = {
@@ -346,9 +346,13 @@ def make_text_tower(
         before = out
 
 
-def main(work: Path, minilm: Path) -> None:
+def main(work: Path, minilm: Path, float32: bool = False) -> None:
     """Train the text tower, stage after stage."""
-    make_text_tower(work, MiniLm(minilm))
+    stages = {
+        name: replace(stage, plan=replace(stage.plan, half=not float32))
+        for name, stage in STAGES.items()
+    }
+    make_text_tower(work, MiniLm(minilm), stages=stages)
 
 
 if __name__ == "__main__":
