@@ -8,6 +8,7 @@ import tarfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -41,14 +42,15 @@ class WordTeacher:
         }
         sums = np.stack([sum((known[w] for w in t.lower().split()), np.zeros(24)) for t in texts])
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        return (sums / np.maximum(lengths, 1e-6)).astype(np.float16)
+        found: Half = (sums / np.maximum(lengths, 1e-6)).astype(np.float16)
+        return found
 
 
 def image_teacher() -> TimmTeacher:
     """Return a small network, random but for its last layer, that knows the colours."""
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        network = timm.create_model("test_efficientnet", num_classes=len(COLOURS))
+        network: Any = timm.create_model("test_efficientnet", num_classes=len(COLOURS))
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = None  # the statistics are those of the images that follow

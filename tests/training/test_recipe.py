@@ -251,7 +251,8 @@ class Interrupted(Exception):
 def trained(checkpoint: Path, stop: int | None = None) -> torch.Tensor:
     """Train a layer with dropout on random numbers, and return its weights."""
     torch.manual_seed(1)
-    layer = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5))
+    linear = nn.Linear(4, 3)
+    layer = nn.Sequential(linear, nn.Dropout(0.5))
 
     def losses(draw: np.random.Generator, step: int) -> dict[str, torch.Tensor]:
         if step == stop:
@@ -260,7 +261,7 @@ def trained(checkpoint: Path, stop: int | None = None) -> torch.Tensor:
         return {"square": (layer(inputs) - 1).square().mean()}
 
     train(layer, losses, Plan(30, 1e-2, 5, save_every=7, half=False), checkpoint)
-    return layer[0].weight.detach().clone()
+    return linear.weight.detach().clone()
 
 
 def test_an_interrupted_training_ends_as_if_it_had_not_been_interrupted(tmp_path: Path) -> None:
@@ -282,9 +283,14 @@ def test_the_rate_rises_falls_and_ends_at_its_floor() -> None:
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "a.json"
-    with pytest.raises(Interrupted), whole(path) as partial:
-        partial.write_text("[1", encoding="utf-8")
-        raise Interrupted
+
+    def interrupted() -> None:
+        with whole(path) as partial:
+            partial.write_text("[1", encoding="utf-8")
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        interrupted()
     assert not finished(path)
     save_json(path, [1])
     assert load_json(path) == [1]
