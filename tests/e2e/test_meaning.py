@@ -1,4 +1,4 @@
-"""The program with `mini`, the bundled model, on real pictures: a cat is a cat."""
+"""The program with `mini`, the bundled model, on real images: a cat is a cat."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def test_the_readme_shows_what_the_program_says_and_hides_no_mistake() -> None:
         ("animal,person,food", "astronaut.jpg", "person"),
     ],
 )
-def test_other_words_for_the_same_pictures(labels: str, name: str, expected: str) -> None:
+def test_other_words_for_the_same_images(labels: str, name: str, expected: str) -> None:
     assert predictions(PHOTOS / name, "--labels", labels) == {name: expected}
 
 
-def test_small_mirrored_and_sideways_pictures_are_what_they_were(tmp_path: Path) -> None:
-    with Image.open(PHOTOS / "cat.jpg") as picture:
-        cat = picture.convert("RGB")
+def test_small_mirrored_and_sideways_images_are_what_they_were(tmp_path: Path) -> None:
+    with Image.open(PHOTOS / "cat.jpg") as image:
+        cat = image.convert("RGB")
     cat.resize((40, 40)).save(tmp_path / "small.png")
     ImageOps.mirror(cat).save(tmp_path / "mirrored.webp")
     exif = Image.Exif()
@@ -70,7 +70,7 @@ def test_small_mirrored_and_sideways_pictures_are_what_they_were(tmp_path: Path)
     assert found == dict.fromkeys(["small.png", "mirrored.webp", "sideways.jpg"], "cat")
 
 
-def test_from_python_the_ranking_is_as_certain_as_the_picture_is_clear() -> None:
+def test_from_python_the_ranking_is_as_certain_as_the_image_is_clear() -> None:
     classifier = Classifier(["cat", "airplane"], model="mini")
     assert classifier.encoder.name == "mini"
     ranking = classifier(PHOTOS / "cat.jpg").ranking()
