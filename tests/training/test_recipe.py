@@ -45,7 +45,7 @@ HEADS = HeadOptions(
     plan=Plan(80, 3e-3, 10, decay=0.01, half=False),
     metric={"flickr8k-train": 30, "colours": 40},
 )
-TOWER = TowerOptions(width=32, heads=2, context=16, batch=64, pairs=8, images=16, tasks=8, fit=200)
+TOWER = TowerOptions(width=16, heads=2, context=16, batch=64, pairs=8, images=16, tasks=8, fit=200)
 LONG, BRIEF = Plan(40, 3e-3, 5, half=False), Plan(20, 2e-3, 5, half=False)
 STAGES = {
     "sentence": Stage("sentence", 1, LONG, {"cosine": 1.0, "batch": 0.06}),
