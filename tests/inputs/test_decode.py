@@ -205,6 +205,44 @@ def test_integers_of_32_bits_that_hold_bytes_stay_as_they_are() -> None:
         assert np.asarray(image)[0, :, 0].tolist() == values
 
 
+def deep_tiff(values: list[float], type: str, **tags: object) -> bytes:
+    """A TIFF of one row, written field by field, as Pillow cannot write all of these."""
+    pixels = np.array([values], dtype=type)
+    kind = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
+    nodata = str(tags.get("nodata", "")).encode() + b"\0"
+    fields = [
+        (256, 4, len(values)), (257, 4, 1), (258, 3, pixels.itemsize * 8), (259, 3, 1),
+        (262, 3, tags.get("photometric", 1)), (273, 4, 8), (277, 3, 1), (278, 4, 1),
+        (279, 4, pixels.nbytes), (339, 3, kind),
+    ]  # fmt: skip
+    ifd = b"".join(struct.pack("<HHII", tag, type, 1, value) for tag, type, value in fields)
+    offset = 8 + pixels.nbytes
+    count = len(fields) + ("nodata" in tags)
+    if "nodata" in tags:
+        ifd += struct.pack("<HHII", 42113, 2, len(nodata), offset + 2 + 12 * count + 4)
+    head = struct.pack("<2sHI", b"II", 42, offset)
+    return head + pixels.tobytes() + struct.pack("<H", count) + ifd + b"\0" * 4 + nodata
+
+
+@pytest.mark.parametrize(
+    ("data", "expected", "note"),
+    [
+        (deep_tiff([0, 65535], "<u2", photometric=0), [255, 0], ""),
+        (deep_tiff([0, 1], "<f4", photometric=0), [255, 0], ""),
+        (deep_tiff([0, 0.5, 1.0000001], "<f4"), [0, 128, 255], ""),
+        (deep_tiff([-1e-5, 0.5, 1], "<f4"), [0, 128, 255], ""),
+        (deep_tiff([0, 2**31, 2**32 - 1], "<u4"), [0, 128, 255], "range 0..4.29497e+09"),
+        (deep_tiff([12, 1700, -9999], "<f4", nodata=-9999), [0, 255, 0], "range 12..1700"),
+        (deep_tiff([12, 1700, -9999], "<i4", nodata=-9999), [0, 255, 0], "range 12..1700"),
+        (deep_tiff([-9999, 1700, -np.inf], "<f4"), [0, 255, 0], "range -9999..1700"),
+    ],
+)
+def test_deep_tiff_is_drawn_as_it_says(data: bytes, expected: list[int], note: str) -> None:
+    result = load_image(data, STRICT)
+    assert np.asarray(result.image)[0, :, 0].tolist() == expected
+    assert result.note == (f"{note} scaled to 0..255" if note else "")
+
+
 # ---- transparency
 
 
@@ -322,6 +360,19 @@ def test_broken_exif_does_not_cost_a_good_picture(
 ) -> None:
     assert_two_tone(decoded(encoded(two_tone(), "JPEG", exif=exif)))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["zTXt", "iTXt", "iCCP", "many"])
+def test_long_texts_do_not_cost_a_good_png(kind: str) -> None:
+    info = PngInfo()
+    text = "a" * (900_000 if kind == "many" else 5_000_000)
+    for number in range(100 if kind == "many" else 1):
+        if kind == "iTXt":
+            info.add_itxt("Comment", text, zip=True)
+        elif kind != "iCCP":
+            info.add_text(f"Comment {number}", text, zip=True)
+    options = {"icc_profile": text.encode()} if kind == "iCCP" else {}
+    assert_two_tone(decoded(encoded(two_tone(), "PNG", pnginfo=info, **options)), tolerance=0)
 
 
 # ---- sources
@@ -604,7 +655,7 @@ class Watch:
         self._convert = decode._as_rgb
         monkeypatch.setattr(decode, "_as_rgb", self._watched)
 
-    def _watched(self, image: Image.Image) -> Image.Image:
+    def _watched(self, image: Image.Image) -> tuple[Image.Image, str]:
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)
@@ -839,3 +890,9 @@ def test_pipes_and_missing_files_do_not_look_like_pictures(tmp_path: Path) -> No
     os.mkfifo(tmp_path / "pipe")
     for name in ("pipe", "gone", "."):
         assert not looks_like_image(str(tmp_path / name))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs files that refuse reading")
+def test_files_that_refuse_to_be_read_do_not_look_like_pictures() -> None:
+    assert not is_candidate("/proc/self/mem")
+    assert reason("/proc/self/mem") == "cannot be read: Input/output error"

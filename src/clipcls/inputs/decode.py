@@ -19,6 +19,7 @@ import stat
 import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -27,7 +28,14 @@ from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL import (
+    ExifTags,
+    Image,
+    ImageFile,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+)
 
 from clipcls.errors import DecodeError
 from clipcls.options import DecodeOptions, Truncated
@@ -69,6 +77,8 @@ _WEAK_SIGNATURES = frozenset(
     {"BMP", "CUR", "DIB", "FLI", "GBR", "ICO", "MCIDAS", "PCX", "PPM", "SGI", "XBM"}
 )
 """Formats recognised by two bytes or so: `Pythagoras.txt` begins like PPM, `#define` like XBM."""
+
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _GDAL_NODATA = 258, 262, 339, 42113  # tags of TIFF
 
 _JPEG_END = b"\xff\xd9"
 
@@ -154,7 +164,8 @@ def looks_like_image(path: str) -> bool:
     Formats whose mark is only two bytes long must also have a sound header. Files that cannot be
     read, and whatever is no regular file, do not look like pictures.
     """
-    with suppress(DecodeError), _opened(path) as stream:
+    # Files of the system may open and then refuse to be read.
+    with suppress(DecodeError, OSError), _opened(path) as stream:
         prefix = stream.read(_PREFIX_BYTES)
         return _signature(prefix) is not None or _has_weak_header(stream)
     return False
@@ -338,10 +349,42 @@ def _identified(stream: BinaryIO, options: DecodeOptions) -> ImageFile.ImageFile
     kind = _signature(prefix)
     with _explained(kind or "picture", options):
         try:
+            if kind == "PNG":
+                stream.seek(0)
+                stream = io.BytesIO(_without_long_texts(stream.read()))
             return Image.open(stream, formats=_formats())
         except UnidentifiedImageError as error:
             reason = _corrupt(kind) if kind else _missing_codec(prefix) or "not an image"
             raise DecodeError(reason) from error
+
+
+def _without_long_texts(png: bytes) -> bytes:
+    """Leave out compressed texts and profiles that Pillow would refuse the whole image for."""
+    kept, start, room = [png[:8]], 8, PngImagePlugin.MAX_TEXT_MEMORY // 4
+    while start < len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4], "big")
+        name = png[start + 4 : start + 8]
+        if name in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            size = _text_size(name, png[start + 8 : end - 4])
+            room -= size
+            if size >= PngImagePlugin.MAX_TEXT_CHUNK or room < 0:
+                start = end
+                continue
+        kept.append(png[start:end])
+        start = end
+    return b"".join(kept)
+
+
+def _text_size(name: bytes, chunk: bytes) -> int:
+    """Return how long the text of a chunk is, counting no further than Pillow's limit."""
+    body = chunk.partition(b"\0")[2]
+    if name == b"tEXt" or (name == b"iTXt" and body[:1] != b"\1"):
+        return len(body)
+    # Compression flag (iTXt alone) and method; then iTXt has a language and a translated keyword.
+    packed = body[2:].split(b"\0", 2)[-1] if name == b"iTXt" else body[1:]
+    with suppress(zlib.error):
+        return len(zlib.decompressobj().decompress(packed, PngImagePlugin.MAX_TEXT_CHUNK))
+    return len(body)
 
 
 def _formats() -> tuple[str, ...]:
@@ -425,7 +468,8 @@ def _finished(image: Image.Image, options: DecodeOptions) -> Decoded:
         image, note = _loaded(image, options)
         # Icons and other containers know their size only now.
         _check_size(image, options)
-        return Decoded(_upright(_as_rgb(image), image), note)
+        rgb, scale_note = _as_rgb(image)
+        return Decoded(_upright(rgb, image), "; ".join(filter(None, (note, scale_note))))
 
 
 _turn_of_large = threading.Lock()
@@ -494,12 +538,13 @@ def _upright(rgb: Image.Image, original: Image.Image) -> Image.Image:
     return rgb if method is None else rgb.transpose(method)
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def _as_rgb(image: Image.Image) -> tuple[Image.Image, str]:
     if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_eight_bits(image)).convert("RGB")
+        scaled, note = _eight_bits(image)
+        return Image.fromarray(scaled).convert("RGB"), note
     if image.has_transparency_data:
-        return _over_white(image)
-    return image if image.mode == "RGB" else image.convert("RGB")
+        return _over_white(image), ""
+    return (image if image.mode == "RGB" else image.convert("RGB")), ""
 
 
 def _over_white(image: Image.Image) -> Image.Image:
@@ -518,37 +563,55 @@ def _over_white(image: Image.Image) -> Image.Image:
     return flat
 
 
-def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    """Scale a picture of one deep channel to (H, W) uint8, without clipping."""
+def _eight_bits(image: Image.Image) -> tuple[NDArray[np.uint8], str]:
+    """Scale an image of one deep channel to (H, W) uint8; the note tells a range that was chosen.
+
+    Missing values (NaN, infinite, GDAL's no-data value) are drawn as the lowest value.
+    """
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     pixels = np.asarray(image)
-    low, high = _black_and_white(image, pixels)
+    if image.mode == "I" and tags.get(_BITS) == (32,) and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
+        # Pillow reads unsigned integers of 32 bits as signed ones.
+        pixels = pixels.view(np.uint32)
+    missing = ~np.isfinite(pixels)
+    with suppress(ValueError):
+        missing |= pixels == float(str(tags.get(_GDAL_NODATA, "nan")).strip("\0 "))
+    low, high, note = _black_and_white(image, pixels, missing)
     scale = 255.0 / (high - low) if high > low else 0.0
-    # In place, because each copy takes 4 bytes per pixel.
-    values = pixels.astype(np.float32)
-    np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
+    # Whole numbers of 32 bits that lie close together would be one and the same in float32.
+    values = pixels.astype(np.float32 if image.mode == "F" or high <= 65535 else np.float64)
+    values[missing] = low
     values -= low
     values *= scale
     scaled: NDArray[np.uint8] = (
         np.rint(values, out=values).clip(0, 255, out=values).astype(np.uint8)
     )
+    if tags.get(_PHOTOMETRIC) == 0:  # white is zero
+        scaled = 255 - scaled
     key = image.info.get("transparency")
     if isinstance(key, int):
         scaled[pixels == key] = 255
-    return scaled
+    return scaled, note
 
 
-def _black_and_white(image: Image.Image, pixels: NDArray[np.generic]) -> tuple[float, float]:
-    """Return the values that mean black and white.
+def _black_and_white(
+    image: Image.Image, pixels: NDArray[np.generic], missing: NDArray[np.bool_]
+) -> tuple[float, float, str]:
+    """Return the values that mean black and white, and a note where they were chosen.
 
     A 16-bit file says so itself. 32-bit integers and floats do not: they are read on the smallest
-    usual scale that holds all values (0 to 1 for floats, 0 to 255, 0 to 65535), and from their
-    lowest to their highest value where none does.
+    usual scale that holds all values (0 to 1 for floats, 0 to 255, 0 to 65535 if its upper half is
+    used), and from their lowest to their highest value where none does. Floats may leave a scale
+    by a thousandth, as rounding does.
     """
     if image.mode.startswith("I;16") or image.format == "PPM":
-        return 0.0, 65535.0
-    finite = pixels[np.isfinite(pixels)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+        return 0.0, 65535.0, ""
+    known = pixels[~missing]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
     for white in (1.0, 255.0, 65535.0)[image.mode != "F" :]:
-        if low >= 0 and high <= white:
-            return 0.0, white
-    return low, high
+        slack = 0.001 if image.mode == "F" else 0.0
+        # On the longest scale, heights or temperatures would all be nearly black.
+        is_dark = white == 65535.0 and high <= 32767
+        if low >= -slack and high <= white + slack and not is_dark:
+            return 0.0, white, ""
+    return low, high, f"range {low:.6g}..{high:.6g} scaled to 0..255"
