@@ -896,3 +896,10 @@ def test_pipes_and_missing_files_do_not_look_like_pictures(tmp_path: Path) -> No
 def test_files_that_refuse_to_be_read_do_not_look_like_pictures() -> None:
     assert not is_candidate("/proc/self/mem")
     assert reason("/proc/self/mem") == "cannot be read: Input/output error"
+
+
+def test_sidecar_files_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.JSON"
+    path.write_bytes(encoded(two_tone(), "PNG"))
+    monkeypatch.setattr("builtins.open", lambda *_: pytest.fail("opened"))
+    assert not is_candidate(str(path))

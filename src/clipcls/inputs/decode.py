@@ -67,6 +67,28 @@ _REFUSED_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 _UNDECODED_PICTURE_EXTENSIONS = frozenset({".emf", ".eps", ".wmf"})
 """Pictures to the user's eye: inside a folder they become failures with a reason, not skips."""
 
+_SIDECAR_EXTENSIONS = frozenset(
+    [
+        ".json",
+        ".jsonl",
+        ".txt",
+        ".xmp",
+        ".md",
+        ".csv",
+        ".tsv",
+        ".xml",
+        ".html",
+        ".yaml",
+        ".yml",
+        ".toml",
+        ".ini",
+        ".log",
+        ".py",
+        ".zip",
+    ]
+)
+"""What lies beside images by the thousand: their names say enough, so they are not opened."""
+
 _HEIF_EXTENSIONS = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
@@ -150,6 +172,8 @@ def load_image(source: Source, options: DecodeOptions) -> Decoded:
 
 def is_candidate(path: str) -> bool:
     """Return whether a file found inside a folder is taken for a picture, by name or by content."""
+    if os.path.splitext(path)[1].lower() in _SIDECAR_EXTENSIONS:
+        return False
     return has_image_name(path) or looks_like_image(path)
 
 
