@@ -40,7 +40,7 @@ BATCH = 32
 BINS = 15
 """Of the calibration error, all of one width."""
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)

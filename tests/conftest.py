@@ -31,7 +31,7 @@ def encoder() -> FakeEncoder:
 
 @pytest.fixture
 def colours(tmp_path: Path) -> Path:
-    """A folder with seven pictures of one colour each."""
+    """A folder with seven images of one colour each."""
     folder = tmp_path / "pictures"
     save_colours(folder, ["red", "green", "blue", "red", "yellow", "blue", "red"])
     return folder

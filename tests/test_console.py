@@ -15,7 +15,9 @@ from clipcls.records import Prediction, RunReport
 
 def prediction(labels: tuple[str, ...]) -> Prediction:
     scores = np.linspace(1, 0, len(labels), dtype=np.float32)
-    return Prediction(0, "photos/ü 眼鏡.jpg", labels, labels[0], 1.0, scores, scores, scores)
+    return Prediction(
+        0, "photos/ü 眼鏡.jpg", labels, labels[0], 1.0, scores.astype(np.float64), scores, scores
+    )
 
 
 def shown(

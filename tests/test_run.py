@@ -189,6 +189,13 @@ def test_a_run_killed_anywhere_resumes_to_the_same_bytes(colours: Path, out: Pat
         manifest_path(out).unlink()
 
 
+def test_an_interrupt_after_the_last_row_finishes_the_file(colours: Path, out: Path) -> None:
+    report = classify(job(colours, out), stops_after=4)
+    assert (report.interrupted, report.done) == (False, 7)
+    assert len(read_results(out)) == 7
+    assert not out.with_name(f"{out.name}.part").exists()
+
+
 def test_resuming_twice_more_changes_nothing(colours: Path, out: Path) -> None:
     first = job(colours, out)
     classify(first)

@@ -142,8 +142,10 @@ class Classifier:
         self._settled = True
 
     def fingerprint(self, precision: Precision) -> str:
-        """Return the digest of whatever changes an embedding."""
-        return self.encoder.fingerprint
+        """Return the digest of whatever changes an embedding, without loading the model."""
+        if isinstance(self._model, ModelSpec):
+            return self._model.fingerprint(precision, self._decode.fit)
+        return self._model.fingerprint
 
     @cached_property
     def scorer(self) -> Scorer:

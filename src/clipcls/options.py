@@ -60,7 +60,7 @@ class Fit(_Choice):
 
 
 class Truncated(_Choice):
-    """What happens to a picture whose file ends too early."""
+    """What happens to an image whose file ends too early."""
 
     ERROR = "error"
     ACCEPT = "accept"
@@ -119,12 +119,12 @@ class ScoringOptions(_Fingerprinted):
 
 @dataclass(frozen=True)
 class DecodeOptions(_Fingerprinted):
-    """What is taken for a picture.
+    """What is taken for an image, and how it is fitted to the model.
 
     Attributes:
         max_megapixels: Pictures with more are refused, so that a small file cannot fill the memory
             (a "decompression bomb"). 179 is the size at which Pillow refuses by itself.
-        truncated: Whether a picture whose file ends too early is scored from what is there.
+        truncated: Whether an image whose file ends too early is scored from what is there.
         fit: As the model was trained (most models see the centre square only), the whole image
             with a border, or the whole image squeezed to the model's shape.
     """
@@ -143,7 +143,7 @@ class DecodeOptions(_Fingerprinted):
 
 @dataclass(frozen=True)
 class DiscoveryOptions(_Fingerprinted):
-    """How inputs are turned into a list of pictures.
+    """How inputs are turned into a list of images.
 
     Attributes:
         recursive: Whether folders are searched below their first level.

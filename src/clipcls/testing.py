@@ -1,6 +1,6 @@
 """What tests need without a model: ours, and those of people who build on clipcls.
 
-`FakeEncoder` answers in microseconds and is deterministic; its meaning is colour: a picture of one
+`FakeEncoder` answers in microseconds and is deterministic; its meaning is colour: an image of one
 colour is nearest to the text that names this colour.
 """
 
@@ -49,7 +49,7 @@ class FakeEncoder:
         self.batch_sizes: list[int] = []
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Return the (3, H, W) uint8 pixels of an upright RGB picture."""
+        """Return the (3, H, W) uint8 pixels of an upright RGB image."""
         height, width = self.image_size
         resized = image.resize((width, height), Image.Resampling.BILINEAR)
         return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
@@ -82,12 +82,12 @@ def _unit(colours: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def colour_image(colour: str, size: tuple[int, int] = (32, 24)) -> Image.Image:
-    """Return a (width, height) RGB picture filled with one of `COLOURS`."""
+    """Return a (width, height) RGB image filled with one of `COLOURS`."""
     return Image.new("RGB", size, COLOURS[colour])
 
 
 def save_colours(folder: Path, colours: Sequence[str], extension: str = ".png") -> list[Path]:
-    """Write one picture per colour as `<number>-<colour><extension>` and return their paths."""
+    """Write one image per colour as `<number>-<colour><extension>` and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{i}-{colour}{extension}" for i, colour in enumerate(colours)]
     for path, colour in zip(paths, colours, strict=True):

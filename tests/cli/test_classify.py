@@ -229,5 +229,5 @@ def test_fit_and_exclusions_reach_the_run(
     flags = ("--fit", "pad", "--exclude", "*_thumb.*", "--exclude", "drafts")
     assert invoke("classify", colours, *RGB, *flags).exit_code == 0
     assert invoke("classify", colours, *RGB).exit_code == 0
-    assert [job.decode.fit for job in jobs] == [Fit.PAD, Fit.MODEL]
-    assert [job.discovery.exclude for job in jobs] == [("*_thumb.*", "drafts"), ()]
+    assert [job.inputs.decode.fit for job in jobs] == [Fit.PAD, Fit.MODEL]
+    assert [job.inputs.discovery.exclude for job in jobs] == [("*_thumb.*", "drafts"), ()]

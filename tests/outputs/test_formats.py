@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipcls import read_results
@@ -111,6 +111,7 @@ def test_read_results_gives_back_what_was_written(
         assert logits == pytest.approx(list(row.logits), abs=1e-6)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(FORMATS),
     st.lists(PATHS, min_size=1, max_size=5),

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from clipcls.cli._base import echo
+
 _labels: Any = partial(typer.Option, rich_help_panel="Labels and prompts")
 _model: Any = partial(typer.Option, rich_help_panel="Model")
 
@@ -24,6 +26,14 @@ def complete_model(incomplete: str) -> list[str]:
     from clipcls.models.names import complete_model
 
     return complete_model(incomplete)
+
+
+def tell(notes: list[str]) -> None:
+    """Say on stderr what was found in files that the user may not expect."""
+    from clipcls.text import visible
+
+    for note in notes:
+        echo(f"Note: {visible(note)}", err=True)
 
 
 LabelsFlag = Annotated[
@@ -43,8 +53,8 @@ LabelsFileFlag = Annotated[
     _labels(
         "--labels-file",
         metavar="FILE",
-        help="Labels from a .txt (one per line), .csv (label,prompt) or .json file, or - for"
-        " standard input.",
+        help="Labels from a .txt (one per line), .csv or .tsv (label,prompt) or .json file;"
+        " - is standard input.",
     ),
 ]
 TemplateFlag = Annotated[

@@ -14,7 +14,7 @@ import typer
 from clipcls.cli import _flags as flags
 from clipcls.cli import _run_flags as run_flags
 from clipcls.cli._base import on_terminal
-from clipcls.errors import InputError, OptionError
+from clipcls.errors import OptionError
 from clipcls.options import (
     DecodeOptions,
     DiscoveryOptions,
@@ -102,14 +102,23 @@ def classify(
         batch_size=run_flags.count_or_auto(batch_size, "--batch-size"),
         workers=run_flags.count_or_auto(workers, "--workers"),
     )
-    _check_inputs(inputs, labels, labels_file)
+    if [*inputs, str(labels_file), templates].count("-") > 1:
+        raise OptionError(
+            "standard input (-) can be read only once: put the images, the labels or the templates"
+            " into a file"
+        )
 
-    from clipcls.labels import collect_labels
+    from clipcls.labels import check_not_split, collect_labels
     from clipcls.models.names import default_model
     from clipcls.prompts import collect_templates
 
-    chosen_labels = collect_labels(inline=labels or (), single=label or (), file=labels_file)
-    chosen_templates = collect_templates(single=template or (), named=templates)
+    check_not_split(inputs, labels or ())
+    notes: list[str] = []
+    chosen_labels = collect_labels(
+        inline=labels or (), single=label or (), file=labels_file, notes=notes
+    )
+    chosen_templates = collect_templates(single=template or (), named=templates, notes=notes)
+    flags.tell([] if quiet else notes)
 
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
     from clipcls.console import TerminalObserver, Verbosity, show_image
@@ -141,23 +150,6 @@ def classify(
     raise typer.Exit(exit_code)
 
 
-def _check_inputs(inputs: list[str], labels: list[str] | None, labels_file: Path | None) -> None:
-    """Refuse what cannot be meant, though each flag alone is right."""
-    if labels_file == Path("-") and "-" in inputs:
-        raise OptionError(
-            "the images (-) and the labels (--labels-file -) cannot both come from standard input:"
-            " put one of them into a file"
-        )
-    for word in inputs if labels else ():
-        # A bare word that names nothing: `--labels cat dog` leaves `dog` to be an input.
-        if not set(word) & set("/\\*?[@.") and word != "-" and not os.path.lexists(word):
-            joined = ",".join([*(text.strip(",") for text in labels or ()), word])
-            raise InputError(
-                f"no such file or folder: {word}; if it is a label, join the labels by commas:"
-                f" --labels {joined}"
-            )
-
-
 def _execute(job: Job, observer: TerminalObserver, stdout: BinaryIO | None = None) -> int:
     """Run the job; an interrupt ends the current batch first, a second one ends at once."""
     from clipcls.inputs.decode import lift_pillow_limit
@@ -175,6 +167,6 @@ def _execute(job: Job, observer: TerminalObserver, stdout: BinaryIO | None = Non
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     report = run(job, observer=observer, stdout=stdout, should_stop=lambda: bool(received))
-    if report.interrupted and job.output.path is not None:
+    if report.interrupted and job.output.path is not None and report.counts.total() + report.failed:
         observer.say("The rows so far are kept: add --resume to continue")
     return 128 + received[0] if report.interrupted else report.exit_code

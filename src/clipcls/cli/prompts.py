@@ -77,10 +77,12 @@ def show(
     from clipcls.labels import collect_labels
     from clipcls.prompts import build_prompts, collect_templates
 
+    notes: list[str] = []
     prompts = build_prompts(
-        collect_labels(inline=labels or (), single=label or (), file=labels_file),
-        collect_templates(single=template or (), named=templates),
+        collect_labels(inline=labels or (), single=label or (), file=labels_file, notes=notes),
+        collect_templates(single=template or (), named=templates, notes=notes),
     )
+    flags.tell(notes)
     remarks = list(_remarks(prompts, model, arch))
     for name, texts in zip(prompts.labels, prompts.prompts, strict=True):
         for text in texts:

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -603,7 +603,9 @@ def _eight_bits(image: Image.Image) -> tuple[NDArray[np.uint8], str]:
     low, high, note = _black_and_white(image, pixels, missing)
     scale = 255.0 / (high - low) if high > low else 0.0
     # Whole numbers of 32 bits that lie close together would be one and the same in float32.
-    values = pixels.astype(np.float32 if image.mode == "F" or high <= 65535 else np.float64)
+    values: NDArray[Any] = pixels.astype(
+        np.float32 if image.mode == "F" or high <= 65535 else np.float64
+    )
     values[missing] = low
     values -= low
     values *= scale
