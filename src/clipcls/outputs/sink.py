@@ -171,14 +171,18 @@ class _StreamSink(Sink):
         stream = getattr(stream, "raw", stream)
         self._writer = make_writer(options.resolved_format, columns, stream)
         self._place = str(options.path or "standard output")
+        self._started = False
 
     def begin(self, manifest: Mapping[str, Any], batch_size: int) -> int:
-        with _errors_of(self._place):
-            self._writer.start()
         return 0
 
     def write(self, records: Sequence[Record]) -> None:
         with _errors_of(self._place):
+            if not self._started:
+                # Not in `begin`: on a terminal the header belongs to the rows, behind what is
+                # said on stderr before the first of them.
+                self._writer.start()
+                self._started = True
             self._writer.write(records)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
