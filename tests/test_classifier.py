@@ -60,6 +60,7 @@ def test_an_empty_folder_among_others_ends_nothing(colours: Path, tmp_path: Path
 def test_what_a_model_name_left_open_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clipcls.classifier.load_encoder", lambda spec, device, fit: FakeEncoder())
     monkeypatch.setattr(Published, "checkpoint", lambda spec, tell: Path("weights"))
+    monkeypatch.setattr(Published, "fingerprint", lambda spec, precision, fit: spec.name)
     with pytest.warns(UserWarning, match="ViT-B-32"):
         assert classifier(model="ViT-B-32").encoder
 

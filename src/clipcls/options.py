@@ -88,9 +88,9 @@ class _Fingerprinted:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _check_fraction(name: str, flag: str, value: float | None) -> None:
+def _check_fraction(flag: str, value: float | None) -> None:
     if value is not None and not 0.0 <= value <= 1.0:
-        raise OptionError(f"{name} is {value}, allowed are 0 to 1 ({flag})")
+        raise OptionError(f"{flag} is {value}: give a number from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ class ScoringOptions(_Fingerprinted):
     margin: float | None = None
 
     def __post_init__(self) -> None:
-        _check_fraction("threshold", "--threshold", self.threshold)
-        _check_fraction("margin", "--margin", self.margin)
+        _check_fraction("--threshold", self.threshold)
+        _check_fraction("--margin", self.margin)
 
     @property
     def can_reject(self) -> bool:
@@ -135,10 +135,7 @@ class DecodeOptions(_Fingerprinted):
 
     def __post_init__(self) -> None:
         if not self.max_megapixels > 0:
-            raise OptionError(
-                f"the limit is {self.max_megapixels:g} megapixels, allowed is anything above 0"
-                " (--max-megapixels)"
-            )
+            raise OptionError(f"--max-megapixels is {self.max_megapixels:g}: give a number above 0")
 
 
 @dataclass(frozen=True)
@@ -176,7 +173,7 @@ class RuntimeOptions(_Fingerprinted):
         for name, flag in (("batch_size", "--batch-size"), ("workers", "--workers")):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise OptionError(f"{flag} is {value}, allowed are auto and whole numbers from 1")
+                raise OptionError(f"{flag} is {value}: give auto, or a whole number of 1 or more")
 
 
 @dataclass(frozen=True)
@@ -203,7 +200,7 @@ class OutputOptions(_Fingerprinted):
 
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k < 1:
-            raise OptionError(f"--top-k is {self.top_k}, allowed are whole numbers from 1")
+            raise OptionError(f"--top-k is {self.top_k}: give a whole number of 1 or more")
         if self.overwrite and self.resume:
             raise OptionError("--overwrite and --resume contradict each other: give one of them")
         if self.resume and self.path is None:

@@ -26,6 +26,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
 
     monkeypatch.setattr("clipcls.classifier.load_encoder", load)
     monkeypatch.setattr(Published, "checkpoint", lambda spec, tell: Path("weights"))
+    monkeypatch.setattr(Published, "fingerprint", lambda spec, precision, fit: spec.name)
 
     def call(*arguments: object, stdin: bytes | None = None) -> Result:
         return CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)

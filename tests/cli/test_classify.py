@@ -64,7 +64,7 @@ def test_quiet_says_nothing_and_verbose_says_more(invoke: Invoke, colours: Path)
     [
         (["--labels", "a,a"], "a"),
         ([], "--labels"),
-        (["--labels", "a,b", "--threshold", "2"], "threshold is 2.0, allowed are 0 to 1"),
+        (["--labels", "a,b", "--threshold", "2"], "--threshold is 2.0: give a number from 0 to 1"),
         (
             ["--labels", "a,b", "--batch-size", "many"],
             "--batch-size is 'many': give auto",

@@ -48,7 +48,9 @@ def test_show_prints_label_and_prompt(tmp_path: Path) -> None:
         *("-t", "a photo of a <>", "--templates", "plain"),
     )
     assert result.exit_code == 0
-    assert result.stderr == ""
+    # What was taken for the header of the file is said, in one line.
+    assert "taken for the header" in result.stderr
+    assert result.stderr.count("\n") == 1
     assert result.stdout.splitlines() == [
         "no-glasses\ta photo of a no glasses",
         "no-glasses\tno glasses",

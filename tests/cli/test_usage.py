@@ -49,10 +49,10 @@ def test_a_slip_is_one_plain_line(invoke: Invoke, arguments: list[str], message:
 @pytest.mark.parametrize(
     ("words", "joined"),
     [
-        (["--labels", "cat", "dog"], "--labels cat,dog"),
-        (["--labels", "cat,", "dog"], "--labels cat,dog"),
-        (["--labels", "cat,bird", "no dog"], "--labels cat,bird,no dog"),
-        (["--labels", "cat", "眼鏡"], "--labels cat,眼鏡"),
+        (["--labels", "cat", "dog"], '--labels "cat,dog"'),
+        (["--labels", "cat,", "dog"], '--labels "cat,dog"'),
+        (["--labels", "cat,bird", "no dog"], '--labels "cat,bird,no dog"'),
+        (["--labels", "cat", "眼鏡"], '--labels "cat,眼鏡"'),
     ],
 )
 def test_labels_that_are_not_joined_by_commas_are_explained(
@@ -60,7 +60,7 @@ def test_labels_that_are_not_joined_by_commas_are_explained(
 ) -> None:
     result = invoke("classify", colours, *words)
     assert result.exit_code == 2
-    assert "join the labels by commas" in result.stderr
+    assert "labels are joined by commas" in result.stderr
     assert result.stderr.rstrip().endswith(joined)
     assert result.stderr.count("\n") == 1
 
@@ -77,7 +77,7 @@ def test_what_can_be_no_label_is_not_taken_for_one(
 def test_images_and_labels_cannot_both_come_from_standard_input(invoke: Invoke) -> None:
     result = invoke("classify", "-", "--labels-file", "-", stdin=b"a\nb\n")
     assert result.exit_code == 2
-    assert "cannot both come from standard input" in result.stderr
+    assert "standard input (-) can be read only once" in result.stderr
     assert result.stderr.count("\n") == 1
 
 

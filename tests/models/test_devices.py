@@ -96,7 +96,7 @@ def test_the_cpu_is_chosen_without_torch() -> None:
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", "", "CUDA", "cuda:-1"])
 def test_unknown_device_is_refused_with_the_allowed_ones(device: str) -> None:
-    with pytest.raises(OptionError, match="allowed are auto, cpu, cuda, cuda:N, mps, xpu"):
+    with pytest.raises(OptionError, match="--device takes auto, cpu, cuda, cuda:N, mps, xpu"):
         choose_device(RuntimeOptions(device))
 
 

@@ -86,7 +86,9 @@ def test_the_extension_means_what_it_means_when_writing(
 
 
 def test_an_unknown_format_names_the_allowed_ones(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="format is 'xml', allowed are csv, jsonl, parquet"):
+    with pytest.raises(
+        OptionError, match="there is no format 'xml': the formats are csv, jsonl, parquet"
+    ):
         read_results(tmp_path / "out.csv", format="xml")
 
 

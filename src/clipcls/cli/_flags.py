@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from clipcls.cli._base import echo
+from clipcls.errors import OptionError
+
+if TYPE_CHECKING:
+    from clipcls.labels import Label
 
 _labels: Any = partial(typer.Option, rich_help_panel="Labels and prompts")
 _model: Any = partial(typer.Option, rich_help_panel="Model")
@@ -28,12 +33,39 @@ def complete_model(incomplete: str) -> list[str]:
     return complete_model(incomplete)
 
 
-def tell(notes: list[str]) -> None:
-    """Say on stderr what was found in files that the user may not expect."""
+def labels_and_templates(
+    labels: list[str] | None,
+    label: list[str] | None,
+    labels_file: Path | None,
+    template: list[str] | None,
+    templates: str | None,
+    *,
+    inputs: Sequence[str] = (),
+    quiet: bool = False,
+) -> tuple[tuple[Label, ...], tuple[str, ...]]:
+    """Return what the flags below ask; what was found in files is told on stderr.
+
+    Raises:
+        UsageError: They cannot be meant so, or not together with the inputs.
+    """
+    from clipcls.labels import check_not_split, collect_labels
+    from clipcls.prompts import collect_templates
     from clipcls.text import visible
 
-    for note in notes:
+    if [*inputs, str(labels_file), templates].count("-") > 1:
+        raise OptionError(
+            "standard input (-) can be read only once: put the images, the labels or the templates"
+            " into a file"
+        )
+    check_not_split(inputs, labels or ())
+    notes: list[str] = []
+    chosen = (
+        collect_labels(inline=labels or (), single=label or (), file=labels_file, notes=notes),
+        collect_templates(single=template or (), named=templates, notes=notes),
+    )
+    for note in () if quiet else notes:
         echo(f"Note: {visible(note)}", err=True)
+    return chosen
 
 
 LabelsFlag = Annotated[

@@ -102,23 +102,11 @@ def classify(
         batch_size=run_flags.count_or_auto(batch_size, "--batch-size"),
         workers=run_flags.count_or_auto(workers, "--workers"),
     )
-    if [*inputs, str(labels_file), templates].count("-") > 1:
-        raise OptionError(
-            "standard input (-) can be read only once: put the images, the labels or the templates"
-            " into a file"
-        )
-
-    from clipcls.labels import check_not_split, collect_labels
     from clipcls.models.names import default_model
-    from clipcls.prompts import collect_templates
 
-    check_not_split(inputs, labels or ())
-    notes: list[str] = []
-    chosen_labels = collect_labels(
-        inline=labels or (), single=label or (), file=labels_file, notes=notes
+    asked = flags.labels_and_templates(
+        labels, label, labels_file, template, templates, inputs=inputs, quiet=quiet
     )
-    chosen_templates = collect_templates(single=template or (), named=templates, notes=notes)
-    flags.tell([] if quiet else notes)
 
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
     from clipcls.console import TerminalObserver, Verbosity, show_image
@@ -127,7 +115,7 @@ def classify(
 
     job = Job(
         inputs=Inputs(tuple(inputs), discovery=discovery, decode=decode),
-        question=Question(chosen_labels, chosen_templates, scoring),
+        question=Question(*asked, scoring),
         model=ModelChoice(default_model() if model is None else model, arch, runtime),
         output=output_options,
         reads=tuple(

@@ -74,15 +74,11 @@ def show(
     arch: flags.ArchFlag = None,
 ) -> None:
     """Print each label's prompts, and warn of those that the model cuts."""
-    from clipcls.labels import collect_labels
-    from clipcls.prompts import build_prompts, collect_templates
+    from clipcls.prompts import build_prompts
 
-    notes: list[str] = []
     prompts = build_prompts(
-        collect_labels(inline=labels or (), single=label or (), file=labels_file, notes=notes),
-        collect_templates(single=template or (), named=templates, notes=notes),
+        *flags.labels_and_templates(labels, label, labels_file, template, templates)
     )
-    flags.tell(notes)
     remarks = list(_remarks(prompts, model, arch))
     for name, texts in zip(prompts.labels, prompts.prompts, strict=True):
         for text in texts:

@@ -55,7 +55,7 @@ def choose_device(options: RuntimeOptions) -> DeviceChoice:
     kind, colon, index = device.partition(":")
     numbered = kind == "cuda" and index.isdecimal()
     if kind not in {"auto", "cpu", "cuda", "mps", "xpu"} or (colon and not numbered):
-        raise OptionError(f"--device is {device}, allowed are {_ALLOWED}")
+        raise OptionError(f"there is no device {device}: --device takes {_ALLOWED}")
     # Who asks for the CPU does not wait for torch.
     present = {} if kind == "cpu" else _accelerators()
     present["cpu"] = f"{usable_cpus()} usable CPU core{'s' if usable_cpus() > 1 else ''}"

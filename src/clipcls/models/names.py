@@ -167,7 +167,7 @@ def _known_tag(architecture: str, tag: str | None) -> str:
     close = difflib.get_close_matches(cleaned, tags, n=1, cutoff=0.5)
     hint = f"; did you mean {architecture}:{close[0]}?" if close else ""
     raise UnknownModelError(
-        f"{architecture} has no weights {tag!r}{hint}; allowed are {', '.join(tags)}"
+        f"{architecture} has no weights {tag!r}{hint}; its weights are {', '.join(tags)}"
     )
 
 
@@ -206,7 +206,7 @@ def _local_path(word: str) -> Path:
         hub = f"; for a model on the hub: {HUB_PREFIX}{word}" if on_hub else ""
         raise UnknownModelError(f"{text} does not exist{_did_you_mean(Path(text).stem)}{hub}")
     raise UnknownModelError(
-        f"no model is called {word!r}{_did_you_mean(word)}; allowed are {', '.join(WORDS)},"
+        f"no model is called {word!r}{_did_you_mean(word)}; give {', '.join(WORDS)},"
         " a name of `clipcls models`, hf-hub:OWNER/NAME, a folder or a weight file"
     )
 
@@ -258,7 +258,9 @@ def _near_names(word: str) -> list[str]:
 
 def _file(word: str, path: Path, arch: str | None) -> ModelSpec:
     if path.suffix.lower() not in WEIGHT_SUFFIXES:
-        raise ModelError(f"{path} is no weight file, allowed are {' '.join(WEIGHT_SUFFIXES)}")
+        raise ModelError(
+            f"{path} is not a weight file: its name must end in {' '.join(WEIGHT_SUFFIXES)}"
+        )
     if arch is None:
         if (path.parent / CONFIG_NAME).is_file():
             beside = f"{path} lies beside an {CONFIG_NAME}: give the folder, --model {path.parent}"

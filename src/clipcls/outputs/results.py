@@ -78,7 +78,7 @@ def _resolved_format(path: Path, name: str | OutputFormat | None) -> OutputForma
         chosen = None if name is None else OutputFormat(name)
     except ValueError:
         allowed = ", ".join(OutputFormat)
-        raise OptionError(f"format is {name!r}, allowed are {allowed}") from None
+        raise OptionError(f"there is no format {name!r}: the formats are {allowed}") from None
     return OutputOptions(path=path, format=chosen).resolved_format
 
 

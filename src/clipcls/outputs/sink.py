@@ -121,9 +121,9 @@ def _opened_special(options: OutputOptions) -> BinaryIO:
     if path.is_dir():
         raise OptionError(f"{path} is a folder: name a file (-o {path}/out.csv)")
     if options.resume:
-        raise OptionError(f"{path} is no regular file: it cannot be resumed")
+        raise OptionError(f"{path} is not a regular file: it cannot be resumed")
     if options.resolved_format is OutputFormat.PARQUET:
-        raise OptionError(f"{path} is no regular file: Parquet cannot be streamed into it")
+        raise OptionError(f"{path} is not a regular file: Parquet cannot be streamed into it")
     with _errors_of(str(path)):
         return path.open("wb", buffering=0)
 
