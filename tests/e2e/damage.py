@@ -70,7 +70,7 @@ DAMAGES = (
     Damage("noise", "jpg", _always(_noise(300)), NO_PICTURE),
     Damage("zeros", "tif", _always(bytes(2000)), NO_PICTURE),
     Damage("document", "jpg", _always(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"), NO_PICTURE),
-    Damage("PostScript", "jpg", _always(b"%!PS-Adobe-3.0 EPSF-3.0\n"), "^EPS picture: "),
+    Damage("PostScript", "jpg", _always(b"%!PS-Adobe-3.0 EPSF-3.0\n"), "^EPS image: "),
     Damage("jpeg, first bytes", "jpg", _head(80), TRUNCATED),
     Damage("jpeg, half", "jpg", _cut(0.5), TRUNCATED),
     Damage("png, first bytes", "png", _head(20), TRUNCATED),

@@ -143,7 +143,7 @@ def test_killed_twice_and_resumed_gives_the_same_bytes(
 def counted(output: Path) -> dict[str, object]:
     """Return what an output's manifest says of its content."""
     manifest = json.loads(output.with_name(output.name + ".manifest.json").read_bytes())
-    return {key: manifest[key] for key in ("pictures", "failed", "counts", "inputs_sha256")}
+    return {key: manifest[key] for key in ("images", "failed", "counts", "inputs_sha256")}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

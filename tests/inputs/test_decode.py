@@ -29,6 +29,7 @@ from clipcls.inputs.decode import (
     load_image,
     looks_like_image,
 )
+from clipcls.inputs.formats import as_rgb
 from clipcls.options import DecodeOptions, Truncated
 
 STRICT = DecodeOptions()
@@ -231,7 +232,7 @@ def deep_tiff(values: list[float], type: str, **tags: object) -> bytes:
         (deep_tiff([0, 1], "<f4", photometric=0), [255, 0], ""),
         (deep_tiff([0, 0.5, 1.0000001], "<f4"), [0, 128, 255], ""),
         (deep_tiff([-1e-5, 0.5, 1], "<f4"), [0, 128, 255], ""),
-        (deep_tiff([0, 2**31, 2**32 - 1], "<u4"), [0, 128, 255], "range 0..4.29497e+09"),
+        (deep_tiff([0, 2**31, 2**32 - 1], "<u4"), [0, 128, 255], "range 0..4294967295"),
         (deep_tiff([12, 1700, -9999], "<f4", nodata=-9999), [0, 255, 0], "range 12..1700"),
         (deep_tiff([12, 1700, -9999], "<i4", nodata=-9999), [0, 255, 0], "range 12..1700"),
         (deep_tiff([-9999, 1700, -np.inf], "<f4"), [0, 255, 0], "range -9999..1700"),
@@ -473,7 +474,7 @@ def test_what_is_no_picture(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "start"),
     [
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "EPS picture: not decoded"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "EPS image: not decoded"),
         (b"\xd7\xcd\xc6\x9a\0\0" + b"\0" * 40, "WMF drawing"),
         (b"\1\0\0\0" + b"\0" * 36 + b" EMF" + b"\0" * 40, "EMF drawing"),
         (b"\x00\x00\x01\xb3" + b"\x10" * 40, "MPEG video"),
@@ -494,7 +495,7 @@ def test_eps_never_reaches_ghostscript(monkeypatch: pytest.MonkeyPatch) -> None:
 
     data = encoded(two_tone(), "EPS")
     monkeypatch.setattr(subprocess, "Popen", fail)
-    assert reason(data).startswith("EPS picture")
+    assert reason(data).startswith("EPS image")
 
 
 def test_damage_names_the_format() -> None:
@@ -652,16 +653,16 @@ class Watch:
         self.most = 0
         self._now = 0
         self._lock = threading.Lock()
-        self._convert = decode._as_rgb
-        monkeypatch.setattr(decode, "_as_rgb", self._watched)
+        self._convert = as_rgb
+        monkeypatch.setattr("clipcls.inputs.decode.as_rgb", self._watched)
 
-    def _watched(self, image: Image.Image) -> tuple[Image.Image, str]:
+    def _watched(self, image: Image.Image, *, opaque: bool) -> tuple[Image.Image, str]:
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)
         time.sleep(0.03)
         try:
-            return self._convert(image)
+            return self._convert(image, opaque=opaque)
         finally:
             with self._lock:
                 self._now -= 1
@@ -820,7 +821,7 @@ def no_pillow_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("no_pillow_heif")
 @pytest.mark.parametrize("brands", [(b"heic", b"mif1"), (b"mif1", b"heic"), (b"hevc",)])
 def test_heic_without_the_extra_names_the_extra(brands: tuple[bytes, ...]) -> None:
-    assert reason(heic_header(*brands)) == "HEIC picture: pip install 'clipcls[heif]'"
+    assert reason(heic_header(*brands)) == "HEIC image: pip install 'clipcls[heif]'"
 
 
 @pytest.mark.usefixtures("no_pillow_heif")

@@ -1,4 +1,4 @@
-"""Bytes -> an upright RGB picture of 8 bits per channel, or a reason why not.
+"""Bytes -> an upright RGB image of 8 bits per channel, or a reason why not.
 
 `load_image` raises `DecodeError` and nothing else, whatever the bytes are. It may run in many
 threads at once, so it changes no setting of Pillow: neither `LOAD_TRUNCATED_IMAGES` nor
@@ -24,28 +24,26 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import (
     ExifTags,
     Image,
     ImageFile,
     PngImagePlugin,
-    TiffImagePlugin,
     UnidentifiedImageError,
 )
 
 from clipcls.errors import DecodeError
+from clipcls.inputs.formats import as_rgb, check_supported, declares_no_alpha, unsupported_tiff
 from clipcls.options import DecodeOptions, Truncated
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image"
 
-TRUNCATED_NOTE = "truncated picture, scored from what is there"
+TRUNCATED_NOTE = "truncated image, scored from what is there"
 
 LARGE_PIXELS = 40_000_000
-"""Above this, pictures are decoded one at a time: each takes 8 to 20 bytes per pixel meanwhile."""
+"""Above this, images are decoded one at a time: each takes 8 to 20 bytes per pixel meanwhile."""
 
 _PREFIX_BYTES = 64
 
@@ -53,19 +51,20 @@ _REFUSED_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 """Formats that Pillow recognises but hands over to somebody else's program."""
 
 _REFUSED_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"%!PS", "EPS picture: not decoded, that would run Ghostscript on the file"),
-    (0, b"\xc5\xd0\xd3\xc6", "EPS picture: not decoded, that would run Ghostscript on the file"),
-    (0, b"\xd7\xcd\xc6\x9a", "WMF drawing: only pixel pictures are decoded"),
-    (40, b" EMF", "EMF drawing: only pixel pictures are decoded"),
-    (0, b"\x00\x00\x01\xb3", "MPEG video: only pictures are decoded"),
-    (0, b"BUFR", "BUFR weather data: only pictures are decoded"),
-    (0, b"GRIB", "GRIB weather data: only pictures are decoded"),
-    (0, b"\x89HDF\r\n\x1a\n", "HDF5 data: only pictures are decoded"),
+    (0, b"%!PS", "EPS image: not decoded, that would run Ghostscript on the file"),
+    (0, b"\xc5\xd0\xd3\xc6", "EPS image: not decoded, that would run Ghostscript on the file"),
+    (0, b"\xd7\xcd\xc6\x9a", "WMF drawing: only pixel images are decoded"),
+    (40, b" EMF", "EMF drawing: only pixel images are decoded"),
+    (0, b"\x00\x00\x01\xb3", "MPEG video: only images are decoded"),
+    (0, b"BUFR", "BUFR weather data: only images are decoded"),
+    (0, b"GRIB", "GRIB weather data: only images are decoded"),
+    (0, b"PF\n", "not supported: PFM in colour"),
+    (0, b"\x89HDF\r\n\x1a\n", "HDF5 data: only images are decoded"),
 )
 """Offset, bytes there, reason."""
 
-_UNDECODED_PICTURE_EXTENSIONS = frozenset({".emf", ".eps", ".wmf"})
-"""Pictures to the user's eye: inside a folder they become failures with a reason, not skips."""
+_UNDECODED_IMAGE_EXTENSIONS = frozenset({".emf", ".eps", ".wmf"})
+"""Images to the user's eye: inside a folder they become failures with a reason, not skips."""
 
 _SIDECAR_EXTENSIONS = frozenset(
     [
@@ -100,8 +99,6 @@ _WEAK_SIGNATURES = frozenset(
 )
 """Formats recognised by two bytes or so: `Pythagoras.txt` begins like PPM, `#define` like XBM."""
 
-_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _GDAL_NODATA = 258, 262, 339, 42113  # tags of TIFF
-
 _JPEG_END = b"\xff\xd9"
 
 _UPRIGHT = {
@@ -113,7 +110,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> what turns the picture upright (EXIF 2.32, tag 0x0112)."""
+"""EXIF orientation -> what turns the image upright (EXIF 2.32, tag 0x0112)."""
 
 _SPECIAL_FILES = (
     (stat.S_ISDIR, "is a folder"),
@@ -141,7 +138,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """One decoded picture.
+    """One decoded image.
 
     Attributes:
         image: Upright, mode RGB, 8 bits per channel.
@@ -153,17 +150,17 @@ class Decoded:
 
 
 def load_image(source: Source, options: DecodeOptions) -> Decoded:
-    """Decode one picture: turned upright, alpha flattened over white, first frame.
+    """Decode one image: turned upright, alpha flattened over white, first frame.
 
     Args:
         source: A path, the bytes of a file, a binary stream (read from where it stands, left open)
             or a Pillow image (left as it is; returned itself when it is upright RGB already).
-        options: What is taken for a picture.
+        options: What is taken for an image.
 
     Raises:
-        DecodeError: The picture cannot be used; the message is the reason.
+        DecodeError: The image cannot be used; the message is the reason.
     """
-    with _quiet_pillow(), _explained("picture", options):
+    with _quiet_pillow(), _explained("image", options):
         if isinstance(source, Image.Image):
             return _finished(source, options)
         with _opened(source) as stream, _identified(stream, options) as image:
@@ -171,22 +168,22 @@ def load_image(source: Source, options: DecodeOptions) -> Decoded:
 
 
 def is_candidate(path: str) -> bool:
-    """Return whether a file found inside a folder is taken for a picture, by name or by content."""
+    """Return whether a file found inside a folder is taken for an image, by name or by content."""
     if os.path.splitext(path)[1].lower() in _SIDECAR_EXTENSIONS:
         return False
     return has_image_name(path) or looks_like_image(path)
 
 
 def has_image_name(path: str) -> bool:
-    """Return whether the extension of `path` is one of a picture format."""
+    """Return whether the extension of `path` is one of an image format."""
     return os.path.splitext(path)[1].lower() in _image_extensions()
 
 
 def looks_like_image(path: str) -> bool:
-    """Return whether the file's first bytes are those of a picture format.
+    """Return whether the file's first bytes are those of an image format.
 
     Formats whose mark is only two bytes long must also have a sound header. Files that cannot be
-    read, and whatever is no regular file, do not look like pictures.
+    read, and whatever is no regular file, do not look like images.
     """
     # Files of the system may open and then refuse to be read.
     with suppress(DecodeError, OSError), _opened(path) as stream:
@@ -196,7 +193,7 @@ def looks_like_image(path: str) -> bool:
 
 
 def lift_pillow_limit(max_megapixels: float | None = None) -> None:
-    """Let Pillow open pictures of more than its own 179 megapixels, in the whole process.
+    """Let Pillow open images of more than its own 179 megapixels, in the whole process.
 
     Pillow's limit is a global, so decoding itself never changes it: this is for programs that own
     their process, as the command line does. A higher limit that is already set is kept.
@@ -369,17 +366,18 @@ def _identified(stream: BinaryIO, options: DecodeOptions) -> ImageFile.ImageFile
         if prefix.startswith(mark, offset):
             raise DecodeError(reason)
     if _is_heif(prefix) and not _register_heif():
-        raise DecodeError("HEIC picture: pip install 'clipcls[heif]'")
+        raise DecodeError("HEIC image: pip install 'clipcls[heif]'")
     kind = _signature(prefix)
-    with _explained(kind or "picture", options):
+    with _explained(kind or "image", options):
         try:
             if kind == "PNG":
                 stream.seek(0)
                 stream = io.BytesIO(_without_long_texts(stream.read()))
             return Image.open(stream, formats=_formats())
         except UnidentifiedImageError as error:
-            reason = _corrupt(kind) if kind else _missing_codec(prefix) or "not an image"
-            raise DecodeError(reason) from error
+            unknown = unsupported_tiff(stream) if kind == "TIFF" else None
+            why = unknown or (_corrupt(kind) if kind else _missing_codec(prefix))
+            raise DecodeError(why or "not an image") from error
 
 
 def _without_long_texts(png: bytes) -> bytes:
@@ -426,7 +424,7 @@ def _image_extensions() -> frozenset[str]:
     formats = frozenset(_formats())
     registered = Image.registered_extensions().items()
     known = frozenset(extension for extension, name in registered if name in formats)
-    return known | _HEIF_EXTENSIONS | _UNDECODED_PICTURE_EXTENSIONS
+    return known | _HEIF_EXTENSIONS | _UNDECODED_IMAGE_EXTENSIONS
 
 
 def _accepts(name: str, prefix: bytes) -> bool | str:
@@ -486,13 +484,15 @@ def _register_heif() -> bool:
 
 
 def _finished(image: Image.Image, options: DecodeOptions) -> Decoded:
-    kind = image.format or "picture"
+    kind = image.format or "image"
     _check_size(image, options)
     with _turn_of(image), _explained(kind, options):
+        check_supported(image)
+        opaque = declares_no_alpha(image)
         image, note = _loaded(image, options)
         # Icons and other containers know their size only now.
         _check_size(image, options)
-        rgb, scale_note = _as_rgb(image)
+        rgb, scale_note = as_rgb(image, opaque=opaque)
         return Decoded(_upright(rgb, image), "; ".join(filter(None, (note, scale_note))))
 
 
@@ -500,9 +500,9 @@ _turn_of_large = threading.Lock()
 
 
 def _turn_of(image: Image.Image) -> AbstractContextManager[object]:
-    """Wait until no other large picture is being decoded, if this is one.
+    """Wait until no other large image is being decoded, if this is one.
 
-    A small file can be a huge picture, and a decode thread per core would hold one each.
+    A small file can be a huge image, and a decode thread per core would hold one each.
     """
     return _turn_of_large if image.width * image.height > LARGE_PIXELS else nullcontext()
 
@@ -534,7 +534,7 @@ def _salvaged(image: Image.Image, options: DecodeOptions) -> Image.Image:
 
 
 def _without_tail(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
-    """Make Pillow content with the part of the picture that came.
+    """Make Pillow content with the part of the image that came.
 
     Pillow draws a progressive JPEG only when all of it is there; with an end marker behind it, the
     scans that came are decoded, and a baseline JPEG down to its last whole block. The rest is grey.
@@ -557,87 +557,6 @@ def _upright(rgb: Image.Image, original: Image.Image) -> Image.Image:
     try:
         orientation = original.getexif().get(ExifTags.Base.Orientation, 1)
         method = _UPRIGHT.get(orientation)
-    except Exception:  # noqa: BLE001  broken EXIF data must not cost a good picture
+    except Exception:  # noqa: BLE001  broken EXIF data must not cost a good image
         return rgb
     return rgb if method is None else rgb.transpose(method)
-
-
-def _as_rgb(image: Image.Image) -> tuple[Image.Image, str]:
-    if image.mode == "F" or image.mode.startswith("I"):
-        scaled, note = _eight_bits(image)
-        return Image.fromarray(scaled).convert("RGB"), note
-    if image.has_transparency_data:
-        return _over_white(image), ""
-    return (image if image.mode == "RGB" else image.convert("RGB")), ""
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    key = image.info.get("transparency")
-    if isinstance(key, tuple) and max(key) > 255:
-        # Pillow keeps the upper 8 of 16 bits of each channel, but the whole of the colour key.
-        image = image.copy()
-        image.info["transparency"] = tuple(value >> 8 for value in key)
-    if image.mode == "La":
-        # Pillow converts premultiplied grey to nothing but its plain form.
-        image = image.convert("LA")
-    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-    # Pasting needs no copy of the whole picture but the result.
-    flat = Image.new("RGB", rgba.size, "white")
-    flat.paste(rgba, mask=rgba)
-    return flat
-
-
-def _eight_bits(image: Image.Image) -> tuple[NDArray[np.uint8], str]:
-    """Scale an image of one deep channel to (H, W) uint8; the note tells a range that was chosen.
-
-    Missing values (NaN, infinite, GDAL's no-data value) are drawn as the lowest value.
-    """
-    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
-    pixels = np.asarray(image)
-    if image.mode == "I" and tags.get(_BITS) == (32,) and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
-        # Pillow reads unsigned integers of 32 bits as signed ones.
-        pixels = pixels.view(np.uint32)
-    missing = ~np.isfinite(pixels)
-    with suppress(ValueError):
-        missing |= pixels == float(str(tags.get(_GDAL_NODATA, "nan")).strip("\0 "))
-    low, high, note = _black_and_white(image, pixels, missing)
-    scale = 255.0 / (high - low) if high > low else 0.0
-    # Whole numbers of 32 bits that lie close together would be one and the same in float32.
-    values: NDArray[Any] = pixels.astype(
-        np.float32 if image.mode == "F" or high <= 65535 else np.float64
-    )
-    values[missing] = low
-    values -= low
-    values *= scale
-    scaled: NDArray[np.uint8] = (
-        np.rint(values, out=values).clip(0, 255, out=values).astype(np.uint8)
-    )
-    if tags.get(_PHOTOMETRIC) == 0:  # white is zero
-        scaled = 255 - scaled
-    key = image.info.get("transparency")
-    if isinstance(key, int):
-        scaled[pixels == key] = 255
-    return scaled, note
-
-
-def _black_and_white(
-    image: Image.Image, pixels: NDArray[np.generic], missing: NDArray[np.bool_]
-) -> tuple[float, float, str]:
-    """Return the values that mean black and white, and a note where they were chosen.
-
-    A 16-bit file says so itself. 32-bit integers and floats do not: they are read on the smallest
-    usual scale that holds all values (0 to 1 for floats, 0 to 255, 0 to 65535 if its upper half is
-    used), and from their lowest to their highest value where none does. Floats may leave a scale
-    by a thousandth, as rounding does.
-    """
-    if image.mode.startswith("I;16") or image.format == "PPM":
-        return 0.0, 65535.0, ""
-    known = pixels[~missing]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
-    for white in (1.0, 255.0, 65535.0)[image.mode != "F" :]:
-        slack = 0.001 if image.mode == "F" else 0.0
-        # On the longest scale, heights or temperatures would all be nearly black.
-        is_dark = white == 65535.0 and high <= 32767
-        if low >= -slack and high <= white + slack and not is_dark:
-            return 0.0, white, ""
-    return low, high, f"range {low:.6g}..{high:.6g} scaled to 0..255"
