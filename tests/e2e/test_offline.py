@@ -59,7 +59,7 @@ def test_without_a_word_about_models_it_works_and_warns_once(
     done = fresh(*JOB, **variables)
     assert done.returncode == 0, done.stderr
     header, *rows = list(csv.reader(done.stdout.splitlines()))
-    assert header == ["path", "prediction", "probability", "cat", "rocket", "error"]
+    assert header == ["path", "prediction", "probability", "cat", "rocket", "note", "error"]
     assert len(rows) == 12
     assert {row[-1] for row in rows} == {""}
     [warning] = [line for line in done.stderr.splitlines() if "Warning" in line]
