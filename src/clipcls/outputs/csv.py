@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO
 
-from clipcls.columns import Row
-from clipcls.outputs.base import SavedRow, Writer, six_decimals
+from clipcls.columns import Columns, Row
+from clipcls.outputs.base import NumberLine, SavedRow, Writer
 
 _LINE_END = b"\r\n"
 _NUMBER = re.compile(r"-?\d+\.\d{6}|nan|-?inf")
@@ -17,27 +18,26 @@ _SPECIAL = re.compile(r'[,"\r\n]')
 class CsvWriter(Writer):
     """One row per image; a failure has empty cells and a reason in `error`."""
 
+    def __init__(self, columns: Columns, stream: BinaryIO) -> None:
+        super().__init__(columns, stream)
+        self._scores = NumberLine([","] * len(columns.groups) * len(columns.labels))
+
     def head(self) -> bytes:
         """Return the header."""
-        return _line(map(_quoted, self.columns.names))
+        return _cells(self.columns.names) + _LINE_END
 
     def encoded(self, rows: Sequence[Row]) -> bytes:
         """Return one batch."""
-        return b"".join(_line(self._cells(row)) for row in rows)
+        return b"".join(map(self._line, rows))
 
-    def _cells(self, row: Row) -> Iterator[str]:
-        yield _quoted(row.path)
+    def _line(self, row: Row) -> bytes:
         if row.numbers is None:
-            yield "," * (len(self.columns.names) - 3)
-        else:
-            first, *rest = six_decimals(row.numbers)
-            yield f"{_quoted(row.prediction)},{first}"
-            for label, probability in row.top:
-                yield f"{_quoted(label)},{probability:.6f}"
-            if rest:
-                yield ",".join(rest)
-            yield _quoted(row.note)
-        yield _quoted(row.error)
+            between = b"," * (len(self.columns.names) - 1)
+            return _cells([row.path]) + between + _cells([row.error]) + _LINE_END
+        top = (cell for label, value in row.top for cell in (label, f"{value:.6f}"))
+        first = _cells([row.path, row.prediction, f"{row.numbers[0]:.6f}", *top])
+        last = _cells([row.note, row.error])
+        return first + self._scores.filled(row.numbers[1:]) + b"," + last + _LINE_END
 
     def saved_rows(self) -> Iterator[SavedRow]:
         """Yield the complete rows of a partial file."""
@@ -78,8 +78,8 @@ class CsvWriter(Writer):
         return cells[1] != "" and all(map(_NUMBER.fullmatch, numbers))
 
 
-def _line(cells: Iterator[str]) -> bytes:
-    return ",".join(cells).encode("utf-8") + _LINE_END
+def _cells(texts: Iterable[str]) -> bytes:
+    return ",".join(map(_quoted, texts)).encode("utf-8")
 
 
 def _quoted(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from clipcls.columns import Columns, Row
-from clipcls.outputs.base import SavedRow, Writer, six_decimals
+from clipcls.outputs.base import NumberLine, SavedRow, Writer
 
 
 class JsonlWriter(Writer):
@@ -22,12 +22,15 @@ class JsonlWriter(Writer):
     def __init__(self, columns: Columns, stream: BinaryIO) -> None:
         super().__init__(columns, stream)
         self._labels = list(columns.labels)
-        # One format for a whole row is much faster than one call of json for each.
-        labels = (_text(label).replace("%", "%%") for label in columns.labels)
-        by_label = ", ".join(f"{label}: %s" for label in labels)
-        parts = ["%s", *(['"top": %s'] if columns.top_k else [])]
-        parts += [f'"{key}": {{{by_label}}}' for key, _ in columns.groups]
-        self._scores = '"probability": ' + ", ".join(parts)
+        # One template for a whole row is much faster than one call of json for each.
+        labels = [_text(label) for label in columns.labels]
+        before = [
+            (f'}}, "{key}": {{' if label is labels[0] else ", ") + f"{label}: "
+            for key, _ in columns.groups
+            for label in labels
+        ]
+        before[:1] = [text[1:] for text in before[:1]]  # no group to close before the first
+        self._scores = NumberLine(before)
         self._score_keys = ["top"] if columns.top_k else []
         self._score_keys += [key for key, _ in columns.groups]
 
@@ -37,23 +40,25 @@ class JsonlWriter(Writer):
 
     def encoded(self, rows: Sequence[Row]) -> bytes:
         """Return one batch."""
-        return "".join(map(self._line, rows)).encode("utf-8")
+        return b"".join(map(self._line, rows))
 
-    def _line(self, row: Row) -> str:
+    def _line(self, row: Row) -> bytes:
+        head = f'{{"path": {_text(row.path)}, "prediction": {_text(row.prediction or None)}'
+        scores = b""
         if row.numbers is None:
             keys = ("probability", *self._score_keys)
-            scores = ", ".join(f'"{key}": null' for key in keys)
+            head += "".join(f', "{key}": null' for key in keys)
         else:
             if not np.isfinite(row.numbers).all():
                 raise ValueError("JSON has no number for what is not finite")
-            first, *rest = six_decimals(row.numbers)
-            pairs = [f'{{"label": {_text(n)}, "probability": {p:.6f}}}' for n, p in row.top]
-            top = ["[" + ", ".join(pairs) + "]"] if self.columns.top_k else []
-            scores = self._scores % (first, *top, *rest)
-        return (
-            f'{{"path": {_text(row.path)}, "prediction": {_text(row.prediction or None)}, {scores},'
-            f' "note": {_text(row.note or None)}, "error": {_text(row.error or None)}}}\n'
-        )
+            head += f', "probability": {row.numbers[0]:.6f}'
+            if self.columns.top_k:
+                pairs = (f'{{"label": {_text(n)}, "probability": {p:.6f}}}' for n, p in row.top)
+                head += f', "top": [{", ".join(pairs)}]'
+            if self.columns.groups:
+                scores = self._scores.filled(row.numbers[1:]) + b"}"
+        tail = f', "note": {_text(row.note or None)}, "error": {_text(row.error or None)}}}\n'
+        return head.encode("utf-8") + scores + tail.encode("utf-8")
 
     def saved_rows(self) -> Iterator[SavedRow]:
         """Yield the complete rows of a partial file."""
