@@ -134,6 +134,38 @@ def test_any_path_and_label_survives_every_format_and_pandas(
     assert list(frame.columns) == ["path", "prediction", "probability", *labels, "note", "error"]
 
 
+NUMBERS = (0.0000005, 0.1234565, 1.0, 0.0, 1e-7, -0.0, 9.9999996, -23.4, 123456.7890125, 1e30)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(NUMBERS) | st.floats(0, 1) | st.floats(-1e30, 1e30),
+        min_size=1,
+        max_size=6,
+    ),
+    st.booleans(),
+)
+def test_csv_and_jsonl_have_the_six_decimals_of_python(values: list[float], logits: bool) -> None:
+    labels = tuple(f"é{'x' * i}%s" for i in range(len(values)))
+    scores = np.array(values)
+    row = Prediction(0, "a", labels, labels[0], values[0], scores, scores, scores)
+    columns = Columns(labels, top_k=None if len(values) % 2 else 1, logits=logits)
+    lines = {}
+    for output_format in (OutputFormat.CSV, OutputFormat.JSONL):
+        stream = io.BytesIO()
+        make_writer(output_format, columns, stream).write([row])
+        lines[output_format] = stream.getvalue().decode()
+    wanted = [f"{value:.6f}" for value in values]
+    cells = lines[OutputFormat.CSV].removesuffix("\r\n").split(",")
+    assert cells[2] == wanted[0]
+    top = 2 if columns.top_k else 0
+    assert cells[3 + top : -2] == wanted * len(columns.groups)
+    found = json.loads(lines[OutputFormat.JSONL], parse_float=str)
+    for key, _ in columns.groups:
+        assert found[key] == dict(zip(labels, wanted, strict=True))
+
+
 @pytest.mark.parametrize("output_format", FORMATS)
 def test_top_k_writes_ranked_labels(tmp_path: Path, output_format: OutputFormat) -> None:
     row = prediction(1, "a.jpg")

@@ -110,19 +110,19 @@ class NumberLine:
 
     def __init__(self, before: Sequence[str]) -> None:
         self._before = [text.encode("utf-8") for text in before]
-        self._line = np.frombuffer(b"".join(text + b" " * 8 for text in self._before), np.uint8)
-        ends = np.cumsum([len(text) + 8 for text in self._before], dtype=np.intp)
-        self._slots = ends[:, None] + np.arange(-8, 0)
+        self._line = b"".join(text + b" " * 8 for text in self._before)
+        self._starts = np.cumsum([len(text) + 8 for text in self._before], dtype=np.intp) - 8
 
-    def filled(self, values: NDArray[np.floating]) -> bytes:
+    def filled(self, values: NDArray[np.floating]) -> bytes | bytearray:
         """Return the line with these numbers."""
         digits = _digits(values)
         if digits is None:
             pairs = zip(self._before, values.tolist(), strict=True)
             return b"".join(b"%s%.6f" % pair for pair in pairs)
-        line = self._line.copy()
-        line[self._slots] = digits
-        return line.tobytes()
+        line = bytearray(self._line)
+        # Eight bytes from any place on are one integer, so each number is one assignment.
+        np.ndarray(max(len(line) - 7, 0), np.uint64, line, strides=1)[self._starts] = digits
+        return line
 
 
 def six_decimals(values: NDArray[np.floating]) -> list[str]:
@@ -131,8 +131,8 @@ def six_decimals(values: NDArray[np.floating]) -> list[str]:
     return lines.decode("ascii").split("\n")[1:]
 
 
-def _digits(values: NDArray[np.floating]) -> NDArray[np.uint8] | None:
-    """Return the eight characters of `"%.6f" % value` for each, None unless that is safe."""
+def _digits(values: NDArray[np.floating]) -> NDArray[np.uint64] | None:
+    """Return the eight bytes of `"%.6f" % value` as one integer each, None unless that is safe."""
     if not ((values < 9.99) & ~np.signbit(values)).all():
         return None
     scaled = values.astype(np.float64) * 1e6
@@ -141,7 +141,7 @@ def _digits(values: NDArray[np.floating]) -> NDArray[np.uint8] | None:
     if (np.abs(scaled - whole) > 0.5 - 1e-6).any():
         return None
     thousands, rest = np.divmod(whole.astype(np.uint32), np.uint32(1_000))
-    return (_FIRST_FIVE[thousands] | _LAST_THREE[rest]).view(np.uint8).reshape(-1, 8)
+    return _FIRST_FIVE[thousands] | _LAST_THREE[rest]
 
 
 def move_into_place(built: Path, target: Path) -> None:

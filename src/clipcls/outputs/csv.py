@@ -28,16 +28,16 @@ class CsvWriter(Writer):
 
     def encoded(self, rows: Sequence[Row]) -> bytes:
         """Return one batch."""
-        return b"".join(map(self._line, rows))
+        return b"".join(part for row in rows for part in self._parts(row))
 
-    def _line(self, row: Row) -> bytes:
+    def _parts(self, row: Row) -> tuple[bytes | bytearray, ...]:
         if row.numbers is None:
             between = b"," * (len(self.columns.names) - 1)
-            return _cells([row.path]) + between + _cells([row.error]) + _LINE_END
+            return _cells([row.path]), between, _cells([row.error]), _LINE_END
         top = (cell for label, value in row.top for cell in (label, f"{value:.6f}"))
         first = _cells([row.path, row.prediction, f"{row.numbers[0]:.6f}", *top])
         last = _cells([row.note, row.error])
-        return first + self._scores.filled(row.numbers[1:]) + b"," + last + _LINE_END
+        return first, self._scores.filled(row.numbers[1:]), b",", last, _LINE_END
 
     def saved_rows(self) -> Iterator[SavedRow]:
         """Yield the complete rows of a partial file."""

@@ -25,7 +25,7 @@ class JsonlWriter(Writer):
         # One template for a whole row is much faster than one call of json for each.
         labels = [_text(label) for label in columns.labels]
         before = [
-            (f'}}, "{key}": {{' if label is labels[0] else ", ") + f"{label}: "
+            (f'}}, "{key}": {{' if label == labels[0] else ", ") + f"{label}: "
             for key, _ in columns.groups
             for label in labels
         ]
@@ -40,11 +40,11 @@ class JsonlWriter(Writer):
 
     def encoded(self, rows: Sequence[Row]) -> bytes:
         """Return one batch."""
-        return b"".join(map(self._line, rows))
+        return b"".join(part for row in rows for part in self._parts(row))
 
-    def _line(self, row: Row) -> bytes:
+    def _parts(self, row: Row) -> tuple[bytes | bytearray, ...]:
         head = f'{{"path": {_text(row.path)}, "prediction": {_text(row.prediction or None)}'
-        scores = b""
+        scores: bytes | bytearray = b""
         if row.numbers is None:
             keys = ("probability", *self._score_keys)
             head += "".join(f', "{key}": null' for key in keys)
@@ -55,10 +55,10 @@ class JsonlWriter(Writer):
             if self.columns.top_k:
                 pairs = (f'{{"label": {_text(n)}, "probability": {p:.6f}}}' for n, p in row.top)
                 head += f', "top": [{", ".join(pairs)}]'
-            if self.columns.groups:
-                scores = self._scores.filled(row.numbers[1:]) + b"}"
-        tail = f', "note": {_text(row.note or None)}, "error": {_text(row.error or None)}}}\n'
-        return head.encode("utf-8") + scores + tail.encode("utf-8")
+            scores = self._scores.filled(row.numbers[1:])
+        end = "}" if scores else ""
+        tail = f'{end}, "note": {_text(row.note or None)}, "error": {_text(row.error or None)}}}\n'
+        return head.encode("utf-8"), scores, tail.encode("utf-8")
 
     def saved_rows(self) -> Iterator[SavedRow]:
         """Yield the complete rows of a partial file."""
