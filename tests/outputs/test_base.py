@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clipcls.outputs.base import six_decimals
+from clipcls.outputs.base import NumberLine
+
+
+def six_decimals(values: NDArray[np.floating]) -> list[str]:
+    lines = NumberLine(["\n"] * len(values)).filled(values)
+    return lines.decode("ascii").split("\n")[1:]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -16,6 +21,9 @@ def test_six_decimals_are_those_of_python(dtype: type, scale: float) -> None:
     assert six_decimals(values) == [f"{value:.6f}" for value in values.tolist()]
 
 
-@pytest.mark.parametrize("value", [0.0, -0.0, 1.0, 0.5e-6, 1.5e-6, 9.9999996, 10.0, np.nan, np.inf])
+@pytest.mark.parametrize(
+    "value",
+    [0.0, -0.0, 1.0, *(tie * 1e-6 for tie in (0.5, 1.5, 2.5, 3.5)), 9.9999996, 10, np.nan, np.inf],
+)
 def test_the_edges_of_the_fast_way_are_exact(value: float) -> None:
-    assert six_decimals(np.array([value])) == [f"{value:.6f}"]
+    assert six_decimals(np.array([value], np.float64)) == [f"{value:.6f}"]

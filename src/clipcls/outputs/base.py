@@ -125,12 +125,6 @@ class NumberLine:
         return line
 
 
-def six_decimals(values: NDArray[np.floating]) -> list[str]:
-    """Return what `"%.6f" % value` gives for each."""
-    lines = NumberLine(["\n"] * len(values)).filled(values)
-    return lines.decode("ascii").split("\n")[1:]
-
-
 def _digits(values: NDArray[np.floating]) -> NDArray[np.uint64] | None:
     """Return the eight bytes of `"%.6f" % value` as one integer each, None unless that is safe."""
     if not ((values < 9.99) & ~np.signbit(values)).all():
