@@ -174,15 +174,18 @@ def test_pfm_in_grey(order: str) -> None:
     assert check(f"Pf\n8 8\n{scale}\n".encode() + rows, RAMP) == ""
 
 
-def png(samples: NDArray[Any], colour: int) -> bytes:
+def png(samples: NDArray[Any], colour: int, bits: int = 16, key: int | None = None) -> bytes:
     def chunk(name: bytes, body: bytes) -> bytes:
         size, check_sum = struct.pack(">I", len(body)), struct.pack(">I", zlib.crc32(name + body))
         return size + name + body + check_sum
 
-    rows = samples.astype(">u2").reshape(8, -1)
-    header = struct.pack(">IIBBBBB", 8, 8, 16, colour, 0, 0, 0)
-    pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    numbers = samples.astype(int).reshape(8, -1)
+    texts = ("".join(f"{number:0{bits}b}" for number in row) for row in numbers)
+    rows = (int(text, 2).to_bytes(len(text) // 8, "big") for text in texts)
+    header = struct.pack(">IIBBBBB", 8, 8, bits, colour, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
+    transparent = b"" if key is None else chunk(b"tRNS", struct.pack(">H", key))
+    chunks = chunk(b"IHDR", header) + transparent + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
@@ -190,6 +193,20 @@ def test_png_of_16_bits() -> None:
     assert check(png(RAMP * 65535, 0), RAMP) == ""
     assert check(png(COLOUR * 65535, 2), COLOUR) == ""
     assert check(png(RAMP * 1023, 0), RAMP) == "range 0..1023 scaled to 0..255"
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_transparent_grey_of_a_png_is_white_at_every_depth(bits: int) -> None:
+    top = 2**bits - 1
+    greys = np.arange(64).reshape(8, 8) % (top + 1)
+    key = min(top, 1)
+    assert check(png(greys, 0, bits, key), np.where(greys == key, 1.0, greys / top)) == ""
+
+
+def jpeg(marker: int, bits: int) -> bytes:
+    """Return a JPEG with nothing but a sound frame header of a kind."""
+    frame = struct.pack(">BBHBHHB", 0xFF, marker, 11, bits, 8, 8, 1) + b"\1\x11\0"
+    return b"\xff\xd8" + frame + b"\xff\xda\0\x08\1\1\0\0\x3f\0" + bytes(16) + b"\xff\xd9"
 
 
 REFUSED = [
@@ -215,11 +232,22 @@ REFUSED = [
         ),
         "values to 4095",
     ),
+    (
+        lambda: tiff(
+            np.moveaxis(filled("uint8", np.dstack([COLOUR, RAMP])), -1, 0),
+            photometric="rgb",
+            planarconfig="separate",
+            extrasamples=[1],
+        ),
+        "premultiplied",
+    ),
+    (lambda: jpeg(0xC1, 12), "JPEG with 12 bits"),
+    (lambda: jpeg(0xC2, 12), "JPEG with 12 bits"),
     (lambda: b"PF\n8 8\n-1.0\n" + bytes(768), "PFM in colour"),
 ]
 
 
-@pytest.mark.parametrize(("make", "property_"), REFUSED, ids=[text for _, text in REFUSED])
+@pytest.mark.parametrize(("make", "property_"), REFUSED, ids=str)
 def test_what_would_be_drawn_wrong_is_refused_by_its_property(make: Any, property_: str) -> None:
     said = reason(make())
     assert said.startswith("not supported: ")

@@ -35,7 +35,13 @@ from PIL import (
 )
 
 from clipcls.errors import DecodeError
-from clipcls.inputs.formats import as_rgb, check_supported, declares_no_alpha, unsupported_tiff
+from clipcls.inputs.formats import (
+    as_rgb,
+    check_supported,
+    declares_no_alpha,
+    scale_colour_key,
+    unsupported,
+)
 from clipcls.options import DecodeOptions, Truncated
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image"
@@ -164,6 +170,7 @@ def load_image(source: Source, options: DecodeOptions) -> Decoded:
         if isinstance(source, Image.Image):
             return _finished(source, options)
         with _opened(source) as stream, _identified(stream, options) as image:
+            scale_colour_key(image)
             return _finished(image, options)
 
 
@@ -375,7 +382,7 @@ def _identified(stream: BinaryIO, options: DecodeOptions) -> ImageFile.ImageFile
                 stream = io.BytesIO(_without_long_texts(stream.read()))
             return Image.open(stream, formats=_formats())
         except UnidentifiedImageError as error:
-            unknown = unsupported_tiff(stream) if kind == "TIFF" else None
+            unknown = unsupported(kind, stream)
             why = unknown or (_corrupt(kind) if kind else _missing_codec(prefix))
             raise DecodeError(why or "not an image") from error
 

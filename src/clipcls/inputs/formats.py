@@ -28,7 +28,7 @@ from clipcls.errors import DecodeError
 # Tags of TIFF 6.0, and GDAL's own.
 _WIDTH, _BITS, _PHOTOMETRIC, _OFFSETS, _COUNTS = 256, 258, 262, 273, 279
 _MAX_VALUE, _PLANAR, _SAMPLE_FORMAT, _MAX_SAMPLE_VALUE = 281, 284, 339, 341
-_GDAL_NODATA = 42113
+_EXTRA_SAMPLES, _GDAL_NODATA = 338, 42113
 _SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "float", 5: "complex", 6: "complex"}
 
 
@@ -42,6 +42,8 @@ def check_supported(image: Image.Image) -> None:
     bits: tuple[int, ...] = tags.get(_BITS, (1,))
     if 2 in tags.get(_SAMPLE_FORMAT, ()) and max(bits) == 8:
         raise DecodeError("not supported: TIFF with signed 8-bit samples")
+    if tags.get(_PLANAR) == 2 and 1 in tags.get(_EXTRA_SAMPLES, ()):
+        raise DecodeError("not supported: TIFF with separate planes and premultiplied alpha")
     if len(bits) > 1 and max(bits) > 8:
         if tags.get(_PLANAR) == 2:
             raise DecodeError(f"not supported: TIFF with separate planes of {max(bits)} bits")
@@ -50,10 +52,16 @@ def check_supported(image: Image.Image) -> None:
             raise DecodeError(f"not supported: {max(bits)}-bit RGB TIFF with values to {declared}")
 
 
-def unsupported_tiff(stream: BinaryIO) -> str | None:
-    """Return why Pillow does not know the samples of a TIFF, None where the file is damaged."""
+def unsupported(kind: str | None, stream: BinaryIO) -> str | None:
+    """Return what Pillow does not know about a file of a kind, None where the file is damaged."""
+    stream.seek(0)
+    if kind == "JPEG":
+        return _unsupported_jpeg(stream.read())
+    return _unsupported_tiff(stream) if kind == "TIFF" else None
+
+
+def _unsupported_tiff(stream: BinaryIO) -> str | None:
     with suppress(Exception):  # whatever a damaged header leads to
-        stream.seek(0)
         header = stream.read(8)
         # BigTIFF counts in 64 bits.
         header += stream.read(8) if 43 in (header[2], header[3]) else b""
@@ -72,6 +80,13 @@ def unsupported_tiff(stream: BinaryIO) -> str | None:
     return None
 
 
+def scale_colour_key(image: ImageFile.ImageFile) -> None:
+    """Bring the transparent grey of a PNG of 2 or 4 bits to the 8 bits that Pillow scales it to."""
+    key = image.info.get("transparency")
+    if image.format == "PNG" and isinstance(key, int) and image.tile:
+        image.info["transparency"] = key * {"L;2": 85, "L;4": 17}.get(str(image.tile[0].args), 1)
+
+
 def declares_no_alpha(image: Image.Image) -> bool:
     """Return whether a TGA of 32 bits says in its header that none of them are alpha."""
     file = image.fp if isinstance(image, ImageFile.ImageFile) else None
@@ -82,6 +97,18 @@ def declares_no_alpha(image: Image.Image) -> bool:
     descriptor = file.read(1)
     file.seek(place)
     return not descriptor[0] & 15
+
+
+def _unsupported_jpeg(data: bytes) -> str | None:
+    start = 2
+    while start + 5 <= len(data) and data[start] == 0xFF:
+        marker, size = data[start + 1], int.from_bytes(data[start + 2 : start + 4], "big")
+        # The frame headers of ITU T.81, table B.1; the ones that fall between are tables.
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            bits = data[start + 4]
+            return f"not supported: JPEG with {bits} bits" if bits in (12, 16) else None
+        start += 2 + size
+    return None
 
 
 def as_rgb(image: Image.Image, *, opaque: bool) -> tuple[Image.Image, str]:
