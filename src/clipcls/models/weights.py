@@ -18,8 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path
-
 from clipcls.errors import ModelError, WeightsMismatchError
 from clipcls.models.catalog import architectures, openai_archives
 from clipcls.models.devices import is_out_of_memory
@@ -205,6 +203,9 @@ def digest_of(path: Path) -> str:
     What is remembered is told apart by path, size and time of change, and may be thrown away at any
     time. It says which file is which; whether a file may run code is never decided by it.
     """
+    # Names and prompts must do without it.
+    from platformdirs import user_cache_path
+
     real = path.resolve()
     # The hub's cache names large files by this very digest.
     if real.parent.name == "blobs" and _is_digest(real.name):
