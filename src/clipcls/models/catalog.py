@@ -25,6 +25,9 @@ PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 """What open_clip says of the preprocessing of published weights."""
 
 
+_NOT_INSTALLED = "(not installed)"
+
+
 @dataclass(frozen=True, slots=True)
 class Tag:
     """One set of published weights of an architecture.
@@ -122,7 +125,7 @@ def _version(distribution: str) -> str:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        return "(not installed)"
+        return _NOT_INSTALLED
 
 
 def describe_preprocessing(config: Mapping[str, Any]) -> str:
@@ -218,7 +221,8 @@ def architectures() -> Mapping[str, Architecture]:
 
     The copy spares `clipcls models` and every mistyped name the import of torch.
     """
-    if _catalog()["open_clip"] == _version("open_clip_torch"):
+    # Where it is not installed, names still have a meaning; loading says what is missing.
+    if _version("open_clip_torch") in (_catalog()["open_clip"], _NOT_INSTALLED):
         return catalog()
     sizes = catalog()
     return {
