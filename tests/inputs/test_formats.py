@@ -247,7 +247,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("make", "property_"), REFUSED, ids=str)
+@pytest.mark.parametrize(("make", "property_"), REFUSED, ids=[text for _, text in REFUSED])
 def test_what_would_be_drawn_wrong_is_refused_by_its_property(make: Any, property_: str) -> None:
     said = reason(make())
     assert said.startswith("not supported: ")
