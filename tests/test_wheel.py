@@ -65,7 +65,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(members: dict[str, int]) -
     source = ROOT / "src" / "clipcls"
     own = {f"clipcls/{p.relative_to(source).as_posix()}" for p in source.rglob("*.py")}
     data = {f"clipcls/prompts/{path.name}" for path in (ROOT / "prompts").iterdir()}
-    data |= {"clipcls/models/catalog.json", "clipcls/py.typed"}
+    data |= {f"clipcls/models/{name}.json" for name in ("catalog", "published")}
+    data |= {"clipcls/py.typed"}
     rest = {name for name in members if not name.startswith(MINI) and ".dist-info/" not in name}
     assert rest == own | data
     others = sum(size for name, size in members.items() if not name.startswith(MINI))
