@@ -219,6 +219,14 @@ def test_link_loops_end(tree: Tree) -> None:
     assert paths(discover(["d"])) == ["d/a.jpg", "d/sub/b.jpg"]
 
 
+@pytest.mark.parametrize("link", ["a-first", "z-last"])
+def test_a_link_upwards_names_no_file_of_the_folder_that_is_walked(tree: Tree, link: str) -> None:
+    tree("x/d/m.jpg", "x/d/sub/n.jpg", "x/other.jpg")
+    os.symlink("..", f"x/d/{link}")
+    found = paths(discover(["x/d"]))
+    assert set(found) == {f"x/d/{link}/other.jpg", "x/d/m.jpg", "x/d/sub/n.jpg"}
+
+
 def test_linked_folders_are_followed(tree: Tree) -> None:
     tree("d/a.jpg", "elsewhere/b.jpg")
     os.symlink("../elsewhere", "d/link")

@@ -83,34 +83,43 @@ class _Walk:
         """
         whole = pattern.end in pattern.start
         real = _identity(top or os.curdir)
-        walked = {(real, whole, pattern.start - {pattern.end})}
-        levels = [_Level(top, real, "", whole, pattern.start, self._listed(top))]
+        walk = (real, whole, pattern.start - {pattern.end})
+        walked = {walk}
+        levels = [_Level(top, "", walk, pattern.start, self._listed(top))]
         while levels:
             level = levels[-1]
             entry = next(level.entries, None)
             if entry is None:
                 levels.pop()
                 continue
-            path, real = os.path.join(level.path, entry.name), os.path.join(level.real, entry.name)
+            path, real = (
+                os.path.join(level.path, entry.name),
+                os.path.join(level.walk[0], entry.name),
+            )
             below = level.below + entry.name
             folder, link = _holds(entry.is_dir), _holds(entry.is_symlink)
             places = pattern.step(level.places, entry.name)
             end = pattern.end in places
             named = bool(places) if folder else end and not pattern.folders_only
-            if not (level.whole or named):
+            if not (level.walk[1] or named):
                 continue
             real = _identity(path) if link else real
-            walk = (real, level.whole or end, places - {pattern.end})
+            walk = (real, level.walk[1] or end, places - {pattern.end})
             if reason := self._why_not(path, below, folder=folder, named=named):
                 self._skip(path, reason)
             elif folder and not (self._recursive or named):
                 self.unsearched += 1
-            # A folder that only a link led to is walked again: exclusions are for paths.
-            elif link and walk in walked if folder else not self._is_new(real):
+            # A folder that only a link led to is walked again, as exclusions are for paths, but not
+            # while it is being walked: its files would be named by the way through the link.
+            elif (
+                (link and walk in walked) or any(walk == level.walk for level in levels)
+                if folder
+                else not self._is_new(real)
+            ):
                 self._skip(path, DUPLICATE)
             elif folder:
                 walked.add(walk)
-                levels.append(_Level(path, real, below + "/", walk[1], places, self._listed(path)))
+                levels.append(_Level(path, below + "/", walk, places, self._listed(path)))
             else:
                 yield path
 
@@ -168,17 +177,16 @@ class _Level:
 
     Attributes:
         path: As it is shown.
-        real: Its real path.
         below: Its path below the top of the walk, with a slash at the end.
-        whole: Whether all images in it are meant, not only what the pattern matches.
+        walk: Its real path, whether all images in it are meant and not only what the pattern
+            matches, and the part of the pattern that it is walked for.
         places: Where in the pattern it stands.
         entries: What is still to come.
     """
 
     path: str
-    real: str
     below: str
-    whole: bool
+    walk: tuple[str, bool, frozenset[int]]
     places: frozenset[int]
     entries: Iterator[os.DirEntry[str]]
 
