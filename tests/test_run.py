@@ -34,6 +34,7 @@ from clipcls.errors import (
 )
 from clipcls.labels import make_labels
 from clipcls.models.names import ModelSpec, Published
+from clipcls.observer import Observer
 from clipcls.options import (
     DecodeOptions,
     DiscoveryOptions,
@@ -46,8 +47,9 @@ from clipcls.options import (
 from clipcls.outputs.manifest import manifest_path
 from clipcls.outputs.parquet import ParquetWriter
 from clipcls.outputs.sink import open_sink
+from clipcls.question import Inputs, ModelChoice, Question
 from clipcls.records import RunReport
-from clipcls.run import Inputs, Job, ModelChoice, Observer, Question, run
+from clipcls.run import Job, run
 from clipcls.testing import FakeEncoder, save_colours
 from tests.hub_cache import HubCache, hub_cache
 

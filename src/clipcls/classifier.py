@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipcls.embed import Stages, embed, embedded
+from clipcls.embed import EmbeddingStream, Stages, embed, embedded
 from clipcls.errors import ModelError
 from clipcls.inputs.decode import is_candidate, load_image
 from clipcls.inputs.refs import ImageRef
@@ -29,6 +29,7 @@ from clipcls.options import (
     ScoringOptions,
 )
 from clipcls.prompts import DEFAULT_SET, build_prompts, make_templates
+from clipcls.question import ModelChoice, Question
 from clipcls.records import Failure, Prediction, Record
 from clipcls.scoring import Scorer, check_labels_fit, class_matrix, score
 
@@ -184,8 +185,23 @@ class Classifier:
             (os.fspath(path) for path in listed), DiscoveryOptions(), is_image=is_candidate
         )
         scorer = self.scorer
-        stages = Stages(self.device.batch_size, self.device.workers)
-        return score(embed(refs, self.encoder, self._decode, stages), scorer)
+        return score(self.embed(refs), scorer)
+
+    def embed(
+        self,
+        refs: Iterable[ImageRef],
+        stages: Stages | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> EmbeddingStream:
+        """Embed images: one `Embedded` or `Failure` per reference; see `clipcls.embed.embed`.
+
+        Args:
+            refs: The images, consumed a few batches ahead.
+            stages: How the work is cut up; None lets the device decide.
+            should_stop: True ends the stream.
+        """
+        stages = stages or Stages(self.device.batch_size, self.device.workers)
+        return embed(refs, self.encoder, self._decode, stages, should_stop)
 
     def __call__(self, image: PathLike | bytes | Image.Image) -> Prediction:
         """Score one image: a path, the bytes of a file, or a PIL image.
@@ -225,3 +241,27 @@ class Classifier:
                 f"'{long[0][0][:60]}...'{more}: {long[0][1]} tokens, {encoder.name} reads {limit}"
                 " and ignores the rest; shorten the wording or the template"
             )
+
+
+def ask(
+    question: Question, model: ModelChoice, decode: DecodeOptions, encoder: Encoder | None = None
+) -> Classifier:
+    """Return the classifier that a job asks for.
+
+    Args:
+        question: Labels, templates and scoring.
+        model: Which model, and where.
+        decode: What is taken for an image.
+        encoder: Used in place of what `model` names.
+
+    Raises:
+        ClipclsError: As from `Classifier` and `resolve_model`.
+    """
+    return Classifier(
+        question.labels,
+        model=encoder or resolve_model(model.word, model.architecture),
+        templates=question.templates,
+        scoring=question.scoring,
+        decode=decode,
+        runtime=model.runtime,
+    )

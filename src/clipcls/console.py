@@ -27,8 +27,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from clipcls.observer import Observer
 from clipcls.records import Failure, Prediction, Record, RunReport
-from clipcls.run import Observer
 from clipcls.text import visible
 
 if TYPE_CHECKING:

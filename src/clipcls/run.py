@@ -20,80 +20,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import clipcls
-from clipcls.classifier import Classifier
+from clipcls.classifier import Classifier, ask
 from clipcls.columns import Columns
-from clipcls.embed import Stages, embed
+from clipcls.embed import Stages
 from clipcls.errors import OptionError, ResumeError
 from clipcls.inputs.decode import is_candidate
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.walk import Discovery
-from clipcls.labels import Label
-from clipcls.models.devices import DeviceChoice
-from clipcls.models.files import Tell
-from clipcls.models.names import resolve_model
-from clipcls.options import (
-    DecodeOptions,
-    DiscoveryOptions,
-    OutputOptions,
-    Precision,
-    RuntimeOptions,
-    ScoringOptions,
-)
+from clipcls.observer import Observer
+from clipcls.options import OutputOptions, Precision
 from clipcls.outputs import SavedRow
 from clipcls.outputs.manifest import check_same_run
 from clipcls.outputs.sink import Sink, check_row, open_sink
 from clipcls.prompts import PromptSet
-from clipcls.records import Record, RunReport
+from clipcls.question import Inputs, ModelChoice, Question
+from clipcls.records import RunReport
 from clipcls.scoring import score
 from clipcls.text import printable_path
 
 if TYPE_CHECKING:
     from clipcls.models.base import Encoder
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Which images.
-
-    Attributes:
-        paths: Files, folders, globs, `@list` and `-`, as given.
-        discovery: How they are turned into a list of images.
-        decode: What is taken for an image.
-    """
-
-    paths: tuple[str, ...]
-    discovery: DiscoveryOptions = field(default_factory=DiscoveryOptions)
-    decode: DecodeOptions = field(default_factory=DecodeOptions)
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of each image.
-
-    Attributes:
-        labels: The labels with their wordings.
-        templates: Finished templates, each with the slot `<>`.
-        scoring: How logits become predictions.
-    """
-
-    labels: tuple[Label, ...]
-    templates: tuple[str, ...]
-    scoring: ScoringOptions = field(default_factory=ScoringOptions)
-
-
-@dataclass(frozen=True)
-class ModelChoice:
-    """Which model answers, and where.
-
-    Attributes:
-        word: `auto`, `mini`, a preset, name, folder or file (see `clipcls.models.names`).
-        architecture: The architecture of a bare weight file.
-        runtime: Where and how fast.
-    """
-
-    word: str
-    architecture: str | None = None
-    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
 
 
 @dataclass(frozen=True)
@@ -113,38 +59,6 @@ class Job:
     model: ModelChoice
     output: OutputOptions = field(default_factory=OutputOptions)
     reads: tuple[Path, ...] = ()
-
-
-class Observer:
-    """Told what a run does as it does it, from the thread that runs it; this one stays silent.
-
-    Attributes:
-        downloading: Told of a download, which then draws its progress on stderr; None where
-            downloads are silent.
-    """
-
-    downloading: Tell | None = None
-
-    def loading(self, model: str, device: DeviceChoice) -> None:
-        """The model of that name is about to be loaded."""
-
-    def started(self, prompts: PromptSet, total: int | None, resumed: int) -> None:
-        """Scoring begins.
-
-        Args:
-            prompts: The labels and their finished prompts.
-            total: Number of images, None where it cannot be known in advance.
-            resumed: Number of rows kept from an interrupted run.
-        """
-
-    def scored(self, record: Record) -> None:
-        """One more image has its record; it is written with its batch."""
-
-    def warned(self, message: str) -> None:
-        """Something that the user should know, though the run goes on."""
-
-    def finished(self, report: RunReport) -> None:
-        """The run is over."""
 
 
 def run(
@@ -170,15 +84,8 @@ def run(
         ClipclsError: See `clipcls.errors`; the rows written before are kept.
     """
     observer = observer or Observer()
-    question, output = job.question, job.output
-    classifier = Classifier(
-        question.labels,
-        model=encoder or resolve_model(job.model.word, job.model.architecture),
-        templates=question.templates,
-        scoring=question.scoring,
-        decode=job.inputs.decode,
-        runtime=job.model.runtime,
-    )
+    output = job.output
+    classifier = ask(job.question, job.model, job.inputs.decode, encoder)
     classifier.warn = observer.warned
     columns = Columns(classifier.labels, output.top_k, output.logits, output.similarities)
     inputs = _Listed(job, stdin)
@@ -221,7 +128,7 @@ def _classify(  # noqa: PLR0913  what a run is made of
     report = _report_of(sink.kept_rows(), inputs, job.output.path)
     observer.started(classifier.prompts, inputs.total, kept)
     stages = Stages(batch_size, device.workers, eager=job.output.path is None)
-    stream = embed(inputs, classifier.encoder, job.inputs.decode, stages, should_stop)
+    stream = classifier.embed(inputs, stages, should_stop)
     began = time.perf_counter()
     with closing(stream.batches()) as batches:
         for batch in batches:

@@ -110,8 +110,9 @@ def classify(
 
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
     from clipcls.console import TerminalObserver, Verbosity, show_image
+    from clipcls.question import Inputs, ModelChoice, Question
     from clipcls.records import Failure, Prediction
-    from clipcls.run import Inputs, Job, ModelChoice, Question
+    from clipcls.run import Job
 
     job = Job(
         inputs=Inputs(tuple(inputs), discovery=discovery, decode=decode),

@@ -1,0 +1,1 @@
+"""How good is it: truth, metrics, comparison, calibration, similarity, plots."""
