@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from enum import IntEnum
@@ -103,6 +104,11 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
     ) -> None:
         self._stop_progress()
 
+    def joined(self, lines: Iterable[str]) -> None:
+        """Say how images and truth came together."""
+        for line in lines:
+            self._say(line[:1].upper() + line[1:])
+
     def loading(self, model: str, device: DeviceChoice) -> None:
         """Say what runs where."""
         self._say(f"Model {model} on {device.device}, {device.precision}: {device.reason}")
@@ -110,15 +116,13 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
     def started(self, prompts: PromptSet, total: int | None, resumed: int) -> None:
         """Say what is asked and start the progress bar."""
         texts = prompts.flat()
-        images = "images from a pipe" if total is None else _count(total, "image")
-        self._say(
-            f"{_count(len(prompts.labels), 'label')}, {_count(len(texts), 'prompt')}, {images}"
-        )
+        images = "images from a pipe" if total is None else said(total, "image")
+        self._say(f"{said(len(prompts.labels), 'label')}, {said(len(texts), 'prompt')}, {images}")
         if self._verbosity is Verbosity.VERBOSE:
             for label, prompt_texts in zip(prompts.labels, prompts.prompts, strict=True):
                 self._say(f"  {label}: {' | '.join(prompt_texts)}")
         if resumed:
-            self._say(f"Resuming after {_count(resumed, 'row')}")
+            self._say(f"Resuming after {said(resumed, 'row')}")
         self.scoring = True
         if not (self._bar and self._console.is_terminal):
             return
@@ -146,7 +150,7 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
 
     def warned(self, message: str) -> None:
         """Show a warning, also when quiet."""
-        self._print(Text.assemble(("Warning: ", "yellow"), _plain(message)))
+        self._print(Text.assemble(("Warning: ", "yellow"), plain(message)))
 
     def finished(self, report: RunReport) -> None:
         """Show the summary."""
@@ -173,7 +177,7 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
 
     def say(self, message: str) -> None:
         """Print one line, also when quiet."""
-        self._print(_plain(message))
+        self._print(plain(message))
 
     def _print(self, what: Text | Table) -> None:
         # A stderr that cannot be written to (a full disk, a closed pipe) must not cost rows.
@@ -191,7 +195,7 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
         table.add_column("images", justify="right")
         table.add_column("share", justify="right")
         for name, count in counts.most_common(_MOST_ROWS):
-            table.add_row(_plain(name), str(count), f"{100 * count / total:.1f} %")
+            table.add_row(plain(name), str(count), f"{100 * count / total:.1f} %")
         rest = counts.most_common()[_MOST_ROWS:]
         if rest:
             table.add_row(Text(f"{len(rest)} more", style="dim"), str(sum(n for _, n in rest)), "")
@@ -226,15 +230,16 @@ def show_image(prediction: Prediction, top_k: int | None = None) -> None:
     for rank, (label, probability) in enumerate(ranking):
         style = "bold" if rank == 0 else "dim"
         bar = Text(block * round(bar_width * probability), style="green" if rank == 0 else "blue")
-        table.add_row(_plain(label, style), bar, Text(f"{probability:.4f}", style=style))
-    console.print(_plain(f"{prediction.path}: {prediction.prediction}"), overflow="fold")
+        table.add_row(plain(label, style), bar, Text(f"{probability:.4f}", style=style))
+    console.print(plain(f"{prediction.path}: {prediction.prediction}"), overflow="fold")
     console.print(table)
 
 
-def _plain(text: str, style: str = "") -> Text:
+def plain(text: str, style: str = "") -> Text:
     """Return text that a terminal shows as it is."""
     return Text(visible(text), style=style)
 
 
-def _count(number: int, noun: str) -> str:
+def said(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 image`, `1,000 images`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -96,6 +96,21 @@ def parse_labels(text: str, where: str = "--labels") -> tuple[Label, ...]:
     return _checked(_inline_entries(text, where))
 
 
+def split_pairs(text: str, where: str) -> list[tuple[str, tuple[str, ...]]]:
+    """Split `a=b,c=d|e` into pairs of a name and its texts, in the grammar of `parse_labels`.
+
+    Raises:
+        LabelError: A part has no `=` or nothing beside it, or a quote stays open.
+    """
+    pairs = []
+    for field in _split(_scan(text, where, ",=|"), ","):
+        entry = _entry(field, where)
+        if ("=", False) not in field or not entry.name or not all(entry.wordings):
+            raise LabelError(f"{where}: {_text(field)!r} is no pair: write VALUE=LABEL,VALUE=LABEL")
+        pairs.append((entry.name, entry.wordings))
+    return pairs
+
+
 def _inline_entries(text: str, where: str) -> list[_Entry]:
     fields = _split(_scan(text, where, ",=|"), ",")
     return [_entry(field, f"{where}, label {i}") for i, field in enumerate(fields, 1)]

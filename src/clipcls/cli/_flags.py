@@ -42,8 +42,11 @@ def labels_and_templates(
     *,
     inputs: Sequence[str] = (),
     quiet: bool = False,
+    needed: bool = True,
 ) -> tuple[tuple[Label, ...], tuple[str, ...]]:
     """Return what the flags below ask; what was found in files is told on stderr.
+
+    Without `needed`, no labels at all is an answer too.
 
     Raises:
         UsageError: They cannot be meant so, or not together with the inputs.
@@ -59,8 +62,11 @@ def labels_and_templates(
         )
     check_not_split(inputs, labels or ())
     notes: list[str] = []
+    some = needed or labels or label or labels_file
     chosen = (
-        collect_labels(inline=labels or (), single=label or (), file=labels_file, notes=notes),
+        collect_labels(inline=labels or (), single=label or (), file=labels_file, notes=notes)
+        if some
+        else (),
         collect_templates(single=template or (), named=templates, notes=notes),
     )
     for note in () if quiet else notes:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from clipcls.errors import OptionError
 from clipcls.options import Fit, OutputFormat, Precision, Truncated
+
+if TYPE_CHECKING:
+    from clipcls.console import Verbosity
 
 _output: Any = partial(typer.Option, rich_help_panel="Output")
 _scoring: Any = partial(typer.Option, rich_help_panel="Scoring")
@@ -27,6 +30,19 @@ def count_or_auto(text: str, flag: str) -> int | None:
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise OptionError(f"{flag} is '{text}': give auto, or a whole number of 1 or more")
     return int(text)
+
+
+def verbosity(quiet: bool, verbose: bool) -> Verbosity:
+    """Return how much is said.
+
+    Raises:
+        OptionError: Both are asked for.
+    """
+    from clipcls.console import Verbosity
+
+    if quiet and verbose:
+        raise OptionError("--quiet and --verbose contradict each other: give one of them")
+    return Verbosity.QUIET if quiet else Verbosity.VERBOSE if verbose else Verbosity.NORMAL
 
 
 OutputFlag = Annotated[

@@ -14,7 +14,6 @@ import typer
 from clipcls.cli import _flags as flags
 from clipcls.cli import _run_flags as run_flags
 from clipcls.cli._base import on_terminal
-from clipcls.errors import OptionError
 from clipcls.options import (
     DecodeOptions,
     DiscoveryOptions,
@@ -79,8 +78,7 @@ def classify(
     verbose: run_flags.VerboseFlag = False,
 ) -> None:
     """Score images against labels and write per-class probabilities."""
-    if quiet and verbose:
-        raise OptionError("--quiet and --verbose contradict each other: give one of them")
+    said = run_flags.verbosity(quiet, verbose)
     path = None if output in (None, "-") else Path(output)
     output_options = OutputOptions(
         path=path,
@@ -109,7 +107,7 @@ def classify(
     )
 
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
-    from clipcls.console import TerminalObserver, Verbosity, show_image
+    from clipcls.console import TerminalObserver, show_image
     from clipcls.question import Inputs, ModelChoice, Question
     from clipcls.records import Failure, Prediction
     from clipcls.run import Job
@@ -123,14 +121,13 @@ def classify(
             path for path in (labels_file, Path(templates or "")) if path and path.is_file()
         ),
     )
-    verbosity = Verbosity.QUIET if quiet else Verbosity.VERBOSE if verbose else Verbosity.NORMAL
     terminal = on_terminal()
     raw = output is not None or output_format or logits or similarities
     # One file and a terminal to look at: a person wants to see it.
     one = terminal and not raw and len(inputs) == 1 and os.path.isfile(inputs[0])
     # A bar and rows would write over each other on one terminal.
     bar = path is not None or one or not terminal
-    with TerminalObserver(verbosity, bar=bar, summary=not one) as observer:
+    with TerminalObserver(said, bar=bar, summary=not one) as observer:
         exit_code = _execute(job, observer, stdout=BytesIO() if one else None)
         if one and isinstance(observer.last, Prediction):
             show_image(observer.last, top_k)

@@ -1,0 +1,346 @@
+"""Variants of a question over the same images: scored together, compared pair by pair.
+
+Images are embedded once per model, however many variants ask it. Two variants are told apart by the
+images on which they disagree (McNemar 1947, exact), and p-values are adjusted for the number of
+pairs (Holm 1979), because the best of ten equal wordings always looks good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clipcls.classifier import Classifier, ask
+from clipcls.errors import OptionError
+from clipcls.evaluation.metrics import (
+    RESAMPLES,
+    Bools,
+    Figure,
+    Floats,
+    Metrics,
+    Scores,
+    average_precision_of,
+    bootstrap,
+    interval,
+    measure,
+    measure_multi_label,
+)
+from clipcls.evaluation.truth import Truth
+from clipcls.observer import Observer
+from clipcls.options import DecodeOptions
+from clipcls.question import ModelChoice, Question
+from clipcls.records import Failure, Prediction, Record, RunReport
+from clipcls.scoring import score
+
+if TYPE_CHECKING:
+    from clipcls.models.base import Encoder
+
+SIGNIFICANT = 0.05
+"""An adjusted p-value below this is called beyond chance."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to ask.
+
+    Attributes:
+        name: What tables call it.
+        question: Labels, templates, scoring.
+        model: Which model answers.
+    """
+
+    name: str
+    question: Question
+    model: ModelChoice
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What became of a variant.
+
+    Attributes:
+        name: The variant's.
+        records: One per image, in the order of the truth.
+        multi_label: Whether the truth is any number of labels to an image.
+        truth: Of each image, in the same order.
+        labels: The C labels.
+        made_by: What made the records, as far as it is known: model, prompts, scoring.
+        resolution: As in `Scores`.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    records: Sequence[Record]
+    truth: Sequence[tuple[str, ...]]
+    multi_label: bool
+    made_by: Mapping[str, Any]
+    resolution: float = 1e-15
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The images without a score."""
+        return [record for record in self.records if isinstance(record, Failure)]
+
+    def scores(self) -> Scores:
+        """Return the scored images with their truth, one label each.
+
+        Raises:
+            OptionError: No image was scored.
+        """
+        pairs = self._scored()
+        places = {label: place for place, label in enumerate(self.labels)}
+        return Scores(
+            labels=self.labels,
+            paths=tuple(record.path for record, _ in pairs),
+            truth=np.array([places[values[0]] for _, values in pairs]),
+            predicted=np.array([places.get(record.prediction, len(places)) for record, _ in pairs]),
+            probabilities=np.stack([record.probabilities for record, _ in pairs]),
+            ranks=np.stack([record.logits for record, _ in pairs]).astype(np.float64),
+            resolution=self.resolution,
+        )
+
+    def truth_matrix(self) -> Bools:
+        """Return (N, C) bool: which labels are true of the scored images."""
+        rows = [[label in values for label in self.labels] for _, values in self._scored()]
+        return np.array(rows, dtype=bool)
+
+    def probabilities(self) -> Floats:
+        """Return (N, C) float64 of the scored images."""
+        return np.stack([record.probabilities for record, _ in self._scored()])
+
+    def metrics(self) -> Metrics:
+        """Return the figures.
+
+        Raises:
+            OptionError: No image was scored.
+        """
+        if self.multi_label:
+            return measure_multi_label(self.labels, self.truth_matrix(), self.probabilities())
+        return measure(self.scores())
+
+    def _scored(self) -> list[tuple[Prediction, tuple[str, ...]]]:
+        pairs = zip(self.records, self.truth, strict=True)
+        scored = [(record, values) for record, values in pairs if isinstance(record, Prediction)]
+        if not scored:
+            raise OptionError(
+                f"none of the {len(self.records)} images could be scored: {self.failures[0].path}:"
+                f" {self.failures[0].reason}"
+            )
+        return scored
+
+
+def score_variants(
+    truth: Truth,
+    variants: Sequence[Variant],
+    decode: DecodeOptions,
+    observer: Observer | None = None,
+    encoder: Encoder | None = None,
+) -> list[Outcome]:
+    """Score the images of a truth once for each variant.
+
+    Args:
+        truth: Images and labels; the labels of every variant have the same names.
+        variants: What is asked.
+        decode: What is taken for an image.
+        observer: Told about the progress.
+        encoder: Used in place of the models that the variants name.
+
+    Returns:
+        One outcome per variant, in order.
+
+    Raises:
+        ClipclsError: As from `Classifier`.
+    """
+    observer = observer or Observer()
+    # All of them are built before a model is loaded: what is written wrongly shows at once.
+    asked = [(v, ask(v.question, v.model, decode, encoder)) for v in variants]
+    groups: dict[tuple[str, str | None], list[tuple[Variant, Classifier]]] = {}
+    for variant, classifier in asked:
+        groups.setdefault((variant.model.word, variant.model.architecture), []).append(
+            (variant, classifier)
+        )
+    records: dict[str, list[Record]] = {}
+    made_by: dict[str, dict[str, Any]] = {}
+    for members in groups.values():
+        first = members[0][1]
+        first.warn = observer.warned
+        device = first.device
+        first.settle(tell=observer.downloading)
+        observer.loading(first.name, device)
+        # The others ask the same model.
+        classifiers = [first] + [
+            ask(variant.question, variant.model, decode, first.encoder)
+            for variant, _ in members[1:]
+        ]
+        for classifier in classifiers:
+            classifier.warn = observer.warned
+        scorers = [classifier.scorer for classifier in classifiers]
+        report = RunReport(model=first.name)
+        observer.started(first.prompts, len(truth.refs), 0)
+        found: list[list[Record]] = [[] for _ in members]
+        for image in first.embed(truth.refs):
+            for scorer, rows in zip(scorers, found, strict=True):
+                rows.extend(score([image], scorer))
+            observer.scored(found[0][-1])
+            report.add(found[0][-1])
+        observer.finished(report)
+        for (variant, _), classifier, rows in zip(members, classifiers, found, strict=True):
+            records[variant.name] = rows
+            made_by[variant.name] = {
+                "model": first.name,
+                "precision": device.precision.value,
+                "fingerprint": first.fingerprint(device.precision),
+                "prompts": dict(zip(classifier.labels, classifier.prompts.prompts, strict=True)),
+                "scoring": variant.question.scoring.described(),
+            }
+    return [
+        Outcome(
+            name=variant.name,
+            labels=classifier.labels,
+            records=records[variant.name],
+            truth=truth.values,
+            multi_label=variant.question.scoring.multi_label,
+            made_by=made_by[variant.name],
+        )
+        for variant, classifier in asked
+    ]
+
+
+# --- the comparison -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two variants beside each other, over the images that both scored.
+
+    Attributes:
+        first: The one with the higher figure.
+        second: The other one.
+        difference: Of the figure, first minus second.
+        only_first: Images that only the first has right; None with several labels to an image.
+        only_second: Images that only the second has right; likewise.
+        p_value: Probability of such a difference between equals, adjusted for the number of pairs.
+    """
+
+    first: str
+    second: str
+    difference: Figure
+    only_first: int | None
+    only_second: int | None
+    p_value: float
+
+    @property
+    def is_beyond_chance(self) -> bool:
+        """Whether the two can be told apart."""
+        return self.p_value < SIGNIFICANT
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which variant is best, as far as the images can tell.
+
+    Attributes:
+        figure: What is compared: `accuracy` or `mean_average_precision`.
+        ranking: The names, highest figure first.
+        pairs: All pairs.
+        images: Number of images that all variants scored.
+    """
+
+    figure: str
+    ranking: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    images: int
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """The variants that cannot be told from the best one."""
+        best = self.ranking[0]
+        return tuple(p.second for p in self.pairs if p.first == best and not p.is_beyond_chance)
+
+    @property
+    def winner(self) -> str | None:
+        """The best variant, if it is better than every other beyond chance."""
+        return None if self.rivals else self.ranking[0]
+
+
+def compare(outcomes: Sequence[Outcome]) -> Comparison:
+    """Compare variants over the images that all of them scored.
+
+    Raises:
+        OptionError: No image was scored by all.
+    """
+    both = [
+        i
+        for i in range(len(outcomes[0].records))
+        if all(isinstance(outcome.records[i], Prediction) for outcome in outcomes)
+    ]
+    common = {
+        outcome.name: Outcome(
+            outcome.name,
+            outcome.labels,
+            [outcome.records[i] for i in both],
+            [outcome.truth[i] for i in both],
+            outcome.multi_label,
+            outcome.made_by,
+        )
+        for outcome in outcomes
+    }
+    if not both:
+        raise OptionError("no image was scored by all variants, so nothing can be compared")
+    figure: Callable[[Outcome], Callable[[Floats], Floats]]
+    if outcomes[0].multi_label:
+        name, figure = "mean_average_precision", _average_precision
+    else:
+        name, figure = "accuracy", _accuracy
+    functions = {key: figure(outcome) for key, outcome in common.items()}
+    ones = np.ones((1, len(both)))
+    values = {key: float(function(ones)[0]) for key, function in functions.items()}
+    drawn = bootstrap(functions, len(both), RESAMPLES)
+    ranking = sorted(values, key=lambda key: -values[key])
+    tested: list[tuple[str, str, Figure, int | None, int | None, float]] = []
+    for first, second in combinations(ranking, 2):
+        differences = drawn[first] - drawn[second]
+        difference = Figure(values[first] - values[second], *interval(differences))
+        if outcomes[0].multi_label:
+            # Of a bootstrap: how often the order turns round.
+            turned = min((differences <= 0).mean(), (differences >= 0).mean())
+            p_value = min(1.0, 2 * max(turned, 1 / len(differences)))
+            tested.append((first, second, difference, None, None, p_value))
+        else:
+            right, other = common[first].scores().correct, common[second].scores().correct
+            counts = int((right & ~other).sum()), int((other & ~right).sum())
+            tested.append((first, second, difference, *counts, mcnemar(*counts)))
+    adjusted = holm([row[-1] for row in tested])
+    pairs = tuple(Pair(*row[:-1], p) for row, p in zip(tested, adjusted, strict=True))
+    return Comparison(name, tuple(ranking), pairs, len(both))
+
+
+def _accuracy(outcome: Outcome) -> Callable[[Floats], Floats]:
+    correct = outcome.scores().correct.astype(np.float64)
+    return lambda weights: weights @ correct / weights.sum(axis=1)
+
+
+def _average_precision(outcome: Outcome) -> Callable[[Floats], Floats]:
+    return average_precision_of(outcome.truth_matrix(), outcome.probabilities())
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the exact two-sided p-value of McNemar's test on the images of disagreement."""
+    from scipy.stats import binomtest
+
+    total = only_first + only_second
+    return float(binomtest(only_first, total).pvalue) if total else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number by Holm's step-down method, in the same order."""
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, p_values[place] * (len(p_values) - rank)))
+        adjusted[place] = highest
+    return adjusted

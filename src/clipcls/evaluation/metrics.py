@@ -1,0 +1,568 @@
+"""Scores against truth: the figures, each with what is known about its error.
+
+scikit-learn computes the figures. Their 95 % intervals come from the bootstrap (images are drawn
+again with replacement; Efron & Tibshirani 1993), for which each figure also exists as a function of
+image weights, computed for many resamples at once; the tests hold the two together.
+
+Shapes: N images, C labels, B resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Weighted = Callable[[Floats], Floats]
+"""(B, N) weights, which are counts of draws -> (B,) values."""
+
+SCHEMA = 1
+"""Version of the layout of `metrics.json`."""
+
+RESAMPLES = 2000
+BINS = 15
+"""Bins of the calibration error, of equal width: those of Guo et al. 2017 (arXiv:1706.04599)."""
+
+_MOST_WORK = 2e9
+"""Resamples x images x labels for the ranking figures; beyond, fewer resamples are drawn."""
+_CHUNK = 2_000_000
+"""Weights in memory at once."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its 95 % interval.
+
+    Attributes:
+        value: The figure.
+        low: Lower end.
+        high: Upper end.
+        method: `bootstrap`, or `wilson` where every resample would be like the others (all right
+            or all wrong), which the bootstrap takes for certainty.
+    """
+
+    value: float
+    low: float
+    high: float
+    method: str = "bootstrap"
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scored images with their truth, one label each.
+
+    Attributes:
+        labels: The C labels.
+        paths: The N images.
+        truth: (N,) int64, places in `labels`.
+        predicted: (N,) int64, places in `labels`; C stands for `unknown`.
+        probabilities: (N, C) float64, NaN where unknown (an output of `--top-k`).
+        ranks: (N, C) float64, what ranks the labels: logits, or probabilities where none are known.
+        resolution: The probabilities are known to about so much (a CSV has six decimals).
+    """
+
+    labels: tuple[str, ...]
+    paths: tuple[str, ...]
+    truth: Ints
+    predicted: Ints
+    probabilities: Floats
+    ranks: Floats
+    resolution: float = 1e-15
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    @cached_property
+    def correct(self) -> Bools:
+        """(N,) whether the prediction is the truth."""
+        return np.equal(self.predicted, self.truth)
+
+    @cached_property
+    def place(self) -> Ints:
+        """(N,) how many labels rank above the truth; of equal ones the first ranks higher."""
+        own = np.take_along_axis(self.ranks, self.truth[:, None], axis=1)
+        earlier = np.arange(len(self.labels)) < self.truth[:, None]
+        above: Bools = (self.ranks > own) | ((self.ranks == own) & earlier)
+        places: Ints = above.sum(axis=1)
+        return places
+
+    @cached_property
+    def confidence(self) -> Floats:
+        """(N,) the probability of the label that ranks highest."""
+        best = self.ranks.argmax(axis=1)[:, None]
+        return np.take_along_axis(self.probabilities, best, axis=1).ravel()
+
+    @cached_property
+    def depth(self) -> int:
+        """How many labels of each image have a known rank."""
+        return int((~np.isnan(self.probabilities)).sum(axis=1).min())
+
+    @cached_property
+    def onehot(self) -> Bools:
+        """(N, C) whether the label is the truth."""
+        return np.equal(self.truth[:, None], np.arange(len(self.labels)))
+
+    @cached_property
+    def log_losses(self) -> Floats:
+        """(N,) minus the logarithm of the truth's probability."""
+        own = np.take_along_axis(self.probabilities, self.truth[:, None], axis=1).ravel()
+        return -np.log(np.maximum(own, self.resolution))
+
+    @cached_property
+    def brier_scores(self) -> Floats:
+        """(N,) squared distance to the truth, halved for two labels as is the custom."""
+        squares: Floats = ((self.probabilities - self.onehot) ** 2).sum(axis=1)
+        return squares / 2 if len(self.labels) == 2 else squares
+
+    @cached_property
+    def bins(self) -> Ints:
+        """(N,) the calibration bin of each image."""
+        return np.minimum((self.confidence * BINS).astype(np.int64), BINS - 1)
+
+
+# --- the bootstrap --------------------------------------------------------------------------------
+
+
+def resamples(images: int, count: int, seed: int = 0) -> Iterator[Floats]:
+    """Yield (B, N) float64 weights, in chunks: how often each image is drawn in each resample."""
+    rng = np.random.default_rng(seed)
+    size = max(1, _CHUNK // images)
+    for start in range(0, count, size):
+        rows = min(size, count - start)
+        drawn = rng.integers(0, images, (rows, images)) + images * np.arange(rows)[:, None]
+        yield (
+            np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images).astype(float)
+        )
+
+
+def bootstrap(functions: Mapping[str, Weighted], images: int, count: int) -> dict[str, Floats]:
+    """Return (B,) values of each function over the same resamples."""
+    parts: dict[str, list[Floats]] = {name: [] for name in functions}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for weights in resamples(images, count):
+            for name, function in functions.items():
+                parts[name].append(function(weights))
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def interval(values: Floats) -> tuple[float, float]:
+    """Return the percentile interval of (B,) resampled values, NaN where there are none."""
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _wilson(successes: int, images: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share that also holds at 0 and 1 (Wilson 1927)."""
+    z2 = 1.959964**2
+    middle = (successes + z2 / 2) / (images + z2)
+    share = successes / images
+    reach = np.sqrt(z2 * (share * (1 - share) / images + z2 / (4 * images**2))) / (1 + z2 / images)
+    return float(max(middle - reach, 0.0)), float(min(middle + reach, 1.0))
+
+
+def _figure(value: float, resampled: Floats, *, biased: bool = False) -> Figure:
+    low, high = interval(resampled)
+    if biased:
+        # Resampling adds to a sum of absolute differences; the reverse interval takes that away.
+        low, high = max(2 * value - high, 0.0), max(2 * value - low, 0.0)
+    return Figure(float(value), low, high)
+
+
+def _share(successes: int, images: int, resampled: Floats) -> Figure:
+    if successes in (0, images):
+        return Figure(successes / images, *_wilson(successes, images), method="wilson")
+    return _figure(successes / images, resampled)
+
+
+def _mean_of(values: NDArray[Any]) -> Weighted:
+    return lambda weights: weights @ values.astype(np.float64) / weights.sum(axis=1)
+
+
+def _grouping(groups: Ints, count: int) -> Callable[[Floats], Floats]:
+    """Return the function (B, N) -> (B, count) that adds up the weights of each group."""
+    from scipy.sparse import csr_matrix
+
+    cells = (np.ones(len(groups)), (np.arange(len(groups)), groups))
+    matrix = csr_matrix(cells, shape=(len(groups), count))
+    return lambda weights: np.asarray(weights @ matrix)
+
+
+def _confusion_figures(scores: Scores) -> dict[str, Weighted]:
+    """Balanced accuracy, macro F1 and Cohen's kappa as functions of weights."""
+    labels = len(scores.labels)
+    support_of = _grouping(scores.truth, labels)
+    predicted_of = _grouping(scores.predicted, labels + 1)
+    hits_of = _grouping(scores.truth, labels)
+
+    def counts(weights: Floats) -> tuple[Floats, Floats, Floats]:
+        return hits_of(weights * scores.correct), support_of(weights), predicted_of(weights)
+
+    def balanced(weights: Floats) -> Floats:
+        hits, support, _ = counts(weights)
+        return _mean_over(hits / support, support > 0)
+
+    def macro_f1(weights: Floats) -> Floats:
+        hits, support, predicted = counts(weights)
+        return _mean_over(2 * hits / (support + predicted[:, :labels]), support > 0)
+
+    def kappa(weights: Floats) -> Floats:
+        hits, support, predicted = counts(weights)
+        total = weights.sum(axis=1)
+        chance = (support * predicted[:, :labels]).sum(axis=1) / total**2
+        kappas: Floats = (hits.sum(axis=1) / total - chance) / (1 - chance)
+        return kappas
+
+    return {"balanced_accuracy": balanced, "f1_macro": macro_f1, "cohen_kappa": kappa}
+
+
+def _mean_over(values: Floats, known: Bools) -> Floats:
+    """Return the (B,) means of (B, C) values over the labels that are known."""
+    means: Floats = np.where(known, values, 0.0).sum(axis=1) / known.sum(axis=1)
+    return means
+
+
+def _ranking_figures(truth: Bools, scores: Floats) -> dict[str, Weighted]:
+    """Macro ROC-AUC and average precision of (N, C) truths and scores, as functions of weights."""
+    sorted_labels = []
+    for label in np.flatnonzero(truth.any(axis=0)):
+        order = np.argsort(-scores[:, label], kind="stable")
+        ordered = scores[order, label]
+        # Images of equal score are one step of the curve.
+        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        sorted_labels.append((order, starts, truth[order, label]))
+
+    def steps(weights: Floats) -> Iterator[tuple[Floats, Floats]]:
+        for order, starts, positive in sorted_labels:
+            drawn = weights[:, order]
+            yield (
+                np.add.reduceat(drawn * positive, starts, axis=1),
+                np.add.reduceat(drawn * ~positive, starts, axis=1),
+            )
+
+    def auc(weights: Floats) -> Floats:
+        areas = []
+        for right, wrong in steps(weights):
+            below = wrong.sum(axis=1, keepdims=True) - np.cumsum(wrong, axis=1) + wrong / 2
+            pairs = right.sum(axis=1) * wrong.sum(axis=1)
+            areas.append((right * below).sum(axis=1) / pairs)
+        return _nanmean(areas)
+
+    def average_precision(weights: Floats) -> Floats:
+        values = []
+        for right, wrong in steps(weights):
+            found = np.cumsum(right, axis=1)
+            shares = found / np.maximum(found + np.cumsum(wrong, axis=1), 1)
+            values.append((right * shares).sum(axis=1) / right.sum(axis=1))
+        return _nanmean(values)
+
+    return {"roc_auc": auc, "average_precision": average_precision}
+
+
+def average_precision_of(truth: Bools, scores: Floats) -> Weighted:
+    """Return macro average precision of (N, C) truths and scores as a function of weights."""
+    return _ranking_figures(truth, scores)["average_precision"]
+
+
+def _nanmean(rows: list[Floats]) -> Floats:
+    values = np.stack(rows) if rows else np.full((1, 1), np.nan)
+    known = ~np.isnan(values)
+    means: Floats = np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0)
+    return means
+
+
+# --- one label to an image ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Metrics:
+    """Everything that is known about how good the scores are, ready for JSON.
+
+    Attributes:
+        images: Number of scored images.
+        headline: Name -> figure with its interval; without those that the scores cannot tell.
+        per_class: One mapping per label, in order; None where there is nothing to say.
+        averages: `macro` and `weighted` -> precision, recall, f1, over the classes with examples.
+        confusion: (C, C + 1) int64, rows truth, columns prediction, the last one `unknown`; empty
+            with several labels to an image.
+        bins: Calibration, one mapping per bin; empty with several labels to an image.
+        thresholds: Coverage and accuracy of what is kept, one mapping per threshold; likewise.
+        resamples: B of the intervals (of the ranking figures, where fewer were drawn for them).
+    """
+
+    images: int
+    headline: Mapping[str, Figure]
+    per_class: tuple[Mapping[str, Any], ...]
+    averages: Mapping[str, Mapping[str, float]]
+    confusion: Ints = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    bins: tuple[Mapping[str, Any], ...] = ()
+    thresholds: tuple[Mapping[str, Any], ...] = ()
+    resamples: tuple[int, int] = (RESAMPLES, RESAMPLES)
+
+
+def measure(scores: Scores) -> Metrics:
+    """Return the figures of scores with one true label to each image.
+
+    Raises:
+        ValueError: There are no images.
+    """
+    from sklearn.metrics import cohen_kappa_score, confusion_matrix
+
+    if not len(scores):
+        raise ValueError("no image was scored")
+    images, count = len(scores), len(scores.labels)
+    classes = list(range(count + 1))
+    confusion = confusion_matrix(scores.truth, scores.predicted, labels=classes)[:count]
+    per_class, averages = _per_class(scores, confusion)
+    means = {
+        "accuracy": scores.correct,
+        **{f"top_{k}_accuracy": scores.place < k for k in (3, 5) if _says_something(scores, k)},
+    }
+    ranking = min(RESAMPLES, max(200, int(_MOST_WORK / (images * count))))
+    drawn = bootstrap(
+        {
+            **{name: _mean_of(values) for name, values in means.items()},
+            **_confusion_figures(scores),
+            "log_loss": _mean_of(scores.log_losses),
+            "brier_score": _mean_of(scores.brier_scores),
+            "calibration_error": _calibration_error_of(scores),
+        },
+        images,
+        RESAMPLES,
+    )
+    functions = _ranking_figures(scores.onehot, scores.probabilities)
+    drawn |= bootstrap(functions, images, ranking) if scores.depth == count else {}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = float(_calibration_error_of(scores)(np.ones((1, images)))[0])
+    told_apart = len({*scores.truth.tolist(), *scores.predicted.tolist()}) > 1
+    kappa = cohen_kappa_score(scores.truth, scores.predicted) if told_apart else float("nan")
+    known = [row for row in per_class if row["support"]]
+    points = {
+        "balanced_accuracy": averages["macro"]["recall"],
+        "f1_macro": averages["macro"]["f1"],
+        "cohen_kappa": float(kappa),
+        "roc_auc": _mean_known(row["roc_auc"] for row in known),
+        "average_precision": _mean_known(row["average_precision"] for row in known),
+        "log_loss": float(scores.log_losses.mean()),
+        "brier_score": float(scores.brier_scores.mean()),
+    }
+    headline = {name: _share(int(v.sum()), images, drawn[name]) for name, v in means.items()}
+    headline |= {
+        name: _figure(value, drawn[name]) for name, value in points.items() if not np.isnan(value)
+    }
+    headline["calibration_error"] = _figure(error, drawn["calibration_error"], biased=True)
+    return Metrics(
+        images=images,
+        headline=headline,
+        per_class=per_class,
+        averages=averages,
+        confusion=confusion,
+        bins=_bins(scores),
+        thresholds=tuple(_thresholds(scores)),
+        resamples=(RESAMPLES, ranking),
+    )
+
+
+def _says_something(scores: Scores, k: int) -> bool:
+    """Whether a top-k figure does: with fewer than half of the labels, and their ranks known."""
+    return 2 * k < len(scores.labels) and k <= scores.depth
+
+
+def _mean_known(values: Iterator[float | None] | Any) -> float:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def _per_class(
+    scores: Scores, confusion: Ints
+) -> tuple[tuple[dict[str, Any], ...], dict[str, dict[str, float]]]:
+    """Return one mapping per label, and the averages over the labels with examples."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    count = len(scores.labels)
+    options = {"labels": list(range(count)), "zero_division": 0.0}
+    figures = precision_recall_fscore_support(scores.truth, scores.predicted, **options)
+    rows = []
+    predicted = confusion.sum(axis=0)
+    for i, label in enumerate(scores.labels):
+        precision, recall, f1, support = (values[i] for values in figures)
+        rows.append(
+            {
+                "label": label,
+                "support": int(support),
+                "predicted": int(predicted[i]) if i < len(predicted) else 0,
+                "precision": float(precision) if predicted[i] else None,
+                "recall": float(recall) if support else None,
+                "f1": float(f1) if support else None,
+                **_ranking_points(scores.onehot[:, i], scores.probabilities[:, i]),
+            }
+        )
+    present = np.flatnonzero(figures[3])
+    averages = {}
+    for name, weights in (("macro", None), ("weighted", figures[3][present])):
+        averages[name] = {
+            key: float(np.average(values[present], weights=weights))
+            for key, values in zip(("precision", "recall", "f1"), figures[:3], strict=True)
+        }
+    return tuple(rows), averages
+
+
+def _ranking_points(truth: Bools, scores: Floats) -> dict[str, float | None]:
+    """ROC-AUC and average precision of one label, None where the images cannot tell."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    some = bool(truth.any()) and not np.isnan(scores).any()
+    return {
+        "roc_auc": float(roc_auc_score(truth, scores)) if some and not truth.all() else None,
+        "average_precision": float(average_precision_score(truth, scores)) if some else None,
+    }
+
+
+def _calibration_error_of(scores: Scores) -> Weighted:
+    """Expected calibration error: mean distance of confidence and accuracy over the bins."""
+    in_bins = _grouping(scores.bins, BINS)
+    gaps = scores.correct - scores.confidence
+
+    def error(weights: Floats) -> Floats:
+        totals: Floats = np.abs(in_bins(weights * gaps)).sum(axis=1) / weights.sum(axis=1)
+        return totals
+
+    return error
+
+
+def _bins(scores: Scores) -> tuple[dict[str, Any], ...]:
+    rows = []
+    for place in range(BINS):
+        inside = scores.bins == place
+        some = bool(inside.any())
+        rows.append(
+            {
+                "low": place / BINS,
+                "high": (place + 1) / BINS,
+                "images": int(inside.sum()),
+                "confidence": float(scores.confidence[inside].mean()) if some else None,
+                "accuracy": float(scores.correct[inside].mean()) if some else None,
+            }
+        )
+    return tuple(rows)
+
+
+def _thresholds(scores: Scores) -> Iterator[dict[str, Any]]:
+    """Yield coverage and accuracy at each threshold on the probability, from 0 to 1 by 0.01."""
+    right = scores.ranks.argmax(axis=1) == scores.truth
+    for step in range(101):
+        kept = scores.confidence >= step / 100
+        yield {
+            "threshold": step / 100,
+            "coverage": float(kept.mean()),
+            "accuracy": float(right[kept].mean()) if kept.any() else None,
+        }
+
+
+# --- several labels to an image -------------------------------------------------------------------
+
+
+def measure_multi_label(
+    labels: tuple[str, ...], truth: Bools, probabilities: Floats, threshold: float = 0.5
+) -> Metrics:
+    """Return the figures of scores with any number of true labels to each image.
+
+    Args:
+        labels: The C labels.
+        truth: (N, C) bool.
+        probabilities: (N, C) float64, each label on its own.
+        threshold: A label is predicted from this probability on.
+
+    Raises:
+        ValueError: There are no images.
+    """
+    from sklearn.metrics import f1_score, precision_recall_fscore_support
+
+    if not len(truth):
+        raise ValueError("no image was scored")
+    images = len(truth)
+    predicted = probabilities >= threshold
+    figures = precision_recall_fscore_support(truth, predicted, average=None, zero_division=0.0)
+    rows = []
+    for i, label in enumerate(labels):
+        precision, recall, f1, support = (np.atleast_1d(values)[i] for values in figures)
+        rows.append(
+            {
+                "label": label,
+                "support": int(support),
+                "predicted": int(predicted[:, i].sum()),
+                "precision": float(precision) if predicted[:, i].any() else None,
+                "recall": float(recall) if support else None,
+                "f1": float(f1) if support else None,
+                **_ranking_points(truth[:, i], probabilities[:, i]),
+                **_best_threshold(truth[:, i], probabilities[:, i]),
+            }
+        )
+    present = np.flatnonzero(truth.any(axis=0))
+    hits = truth & predicted
+
+    def micro(weights: Floats) -> Floats:
+        marks = weights @ (truth.sum(axis=1) + predicted.sum(axis=1))
+        figures: Floats = 2 * (weights @ hits.sum(axis=1)) / marks
+        return figures
+
+    def macro(weights: Floats) -> Floats:
+        totals = weights @ (truth.astype(float) + predicted)
+        support = weights @ truth.astype(float)
+        return _mean_over(2 * (weights @ hits.astype(float)) / totals, support > 0)
+
+    ranking = min(RESAMPLES, max(200, int(_MOST_WORK / (images * len(labels)))))
+    drawn = bootstrap({"f1_micro": micro, "f1_macro": macro}, images, RESAMPLES)
+    drawn |= bootstrap(_ranking_figures(truth, probabilities), images, ranking)
+    options = {"zero_division": 0.0}
+    known = [row for row in rows if row["support"]]
+    points = {
+        "mean_average_precision": _mean_known(row["average_precision"] for row in known),
+        "roc_auc": _mean_known(row["roc_auc"] for row in known),
+        "f1_micro": float(f1_score(truth, predicted, average="micro", **options)),
+        "f1_macro": _mean_known(row["f1"] for row in known),
+    }
+    drawn["mean_average_precision"] = drawn.pop("average_precision")
+    weights = truth.sum(axis=0)[present]
+    averages = {
+        name: {
+            key: float(np.average(np.atleast_1d(values)[present], weights=by))
+            if len(present)
+            else 0.0
+            for key, values in zip(("precision", "recall", "f1"), figures[:3], strict=True)
+        }
+        for name, by in (("macro", None), ("weighted", weights))
+        if len(present)
+    }
+    return Metrics(
+        images=images,
+        headline={
+            name: _figure(value, drawn[name])
+            for name, value in points.items()
+            if not np.isnan(value)
+        },
+        per_class=tuple(rows),
+        averages=averages,
+        resamples=(RESAMPLES, ranking),
+    )
+
+
+def _best_threshold(truth: Bools, scores: Floats) -> dict[str, float | None]:
+    """The threshold with the highest F1 on these very images, and that F1."""
+    from sklearn.metrics import precision_recall_curve
+
+    if not truth.any():
+        return {"best_threshold": None, "best_f1": None}
+    precision, recall, thresholds = precision_recall_curve(truth, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    best = int(f1[:-1].argmax())
+    return {"best_threshold": float(thresholds[best]), "best_f1": float(f1[best])}

@@ -1,0 +1,344 @@
+"""The plots of an evaluation report: numpy arrays in, matplotlib figures out.
+
+Shapes: C classes, K confidence bins, T thresholds. Whatever is undefined (a class without examples
+has no recall) is NaN in the arrays and marked in the plots; it is never drawn as 0. The figures are
+made without pyplot, so that no window system is needed and none stays in memory.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.text import Text
+
+from clipcls.errors import OutputError
+from clipcls.outputs.base import move_into_place
+from clipcls.records import UNKNOWN
+from clipcls.text import visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.floating]
+Curve = tuple[str, Floats, Floats, float]
+
+# Okabe and Ito's colours, which stay apart for every kind of colour blindness (jfly.uni-koeln.de/
+# color). Their yellow is too light for lines on white.
+BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+_COLOURS = [BLUE, VERMILLION, GREEN, ORANGE, "#56B4E9"]
+_LIGHT_BLUE, _GREY = "#A6CDE8", "#BBBBBB"
+_STYLE: dict[str, Any] = {
+    "figure.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#E5E5E5",
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    # A label is data: the dollars in it are no formula.
+    "text.parse_math": False,
+}
+_LABEL_WIDTH = 28
+# More counts than this are too small to read, and so are more names than that.
+_MOST_COUNTS = 20
+_MOST_NAMES = 200
+_MOST_CURVES = 10
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    import matplotlib.style
+
+    # From the defaults on, so that nobody's own matplotlibrc changes a report.
+    with matplotlib.style.context(["default", _STYLE]):
+        yield
+
+
+def _short(label: str) -> str:
+    # In columns rather than characters: a Chinese character is as wide as two Latin ones.
+    text = Text(visible(label))
+    text.truncate(_LABEL_WIDTH, overflow="ellipsis")
+    return text.plain
+
+
+def _font_size(names: int) -> float:
+    return 9 if names <= 20 else 7 if names <= 60 else 6
+
+
+@_styled()
+def draw_confusion(matrix: NDArray[np.int64], labels: Sequence[str]) -> Figure:
+    """Draw how often each class was taken for which.
+
+    Colours are shares of the row, on a scale of square roots. Up to 20 classes, the counts stand in
+    the cells; above 200, the axes have no names.
+
+    Args:
+        matrix: (C, C) counts, rows truth and columns prediction; or (C, C + 1), where the last
+            column counts the images that were called unknown.
+        labels: The C labels, in the order of the rows.
+
+    Returns:
+        The figure; it grows with C.
+    """
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch, Rectangle
+
+    rows, columns = matrix.shape
+    names = [_short(label) for label in labels]
+    across = names + [UNKNOWN] * (columns - rows)
+    counted, named = rows <= _MOST_COUNTS, rows <= _MOST_NAMES
+    size = _font_size(rows)
+    side = columns * max(0.46, min(1.0, 2.4 / rows)) if counted else rows * 1.4 * size / 72
+    side = min(side, 24)
+    # A large figure is looked at from afar first.
+    large = max(9.0, side)
+    # The room that the names take, in inches; at 45 degrees, they take less of the height.
+    room = max(map(len, across)) * 0.6 * size / 72 if named else 0
+    figure = Figure(
+        figsize=(max(side + room + 1.4, 5.5), side + room * (0.75 if counted else 1) + 1)
+    )
+    axes = figure.add_subplot()
+    # The square root, because most confusions are small and would all look like none.
+    totals = matrix.sum(axis=1)
+    shares = np.full(matrix.shape, np.nan)
+    np.divide(matrix, totals[:, None], out=shares, where=totals[:, None] > 0)
+    image = axes.imshow(shares, cmap="viridis", norm=PowerNorm(0.5, vmin=0, vmax=1))
+    bar = figure.colorbar(image, cax=axes.inset_axes((1.02, 0, max(0.02, 0.15 / side), 1)))
+    bar.set_label("share of the class's images", fontsize=large)
+    bar.ax.tick_params(labelsize=large)
+    style: dict[str, Any] = {
+        "facecolor": "#EEEEEE",
+        "edgecolor": _GREY,
+        "hatch": "////",
+        "linewidth": 0,
+    }
+    empty = np.flatnonzero(totals == 0)
+    for row in empty:
+        axes.add_patch(Rectangle((-0.5, row - 0.5), columns, 1, **style))
+    if empty.size:
+        figure.legend([Patch(**style)], ["no examples"], loc="outside lower right", fontsize=large)
+    if columns > rows:
+        axes.axvline(rows - 0.5, color="white", linewidth=2)
+    if counted:
+        _write_counts(axes, matrix, shares)
+    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    turned: dict[str, Any] = slanted if counted else {"rotation": 90}
+    axes.set_xticks(range(columns) if named else [], across if named else [], **turned)
+    axes.set_yticks(range(rows) if named else [], names if named else [])
+    axes.tick_params(labelsize=size)
+    axes.set_xlabel("prediction", fontsize=large)
+    axes.set_ylabel("truth", fontsize=large)
+    title = "Confusion: rows are the truth, columns the prediction"
+    figure.suptitle(title, fontsize=large + 2)
+    return figure
+
+
+def _write_counts(axes: Axes, matrix: NDArray[np.int64], shares: Floats) -> None:
+    digits = len(str(matrix.max(initial=0)))
+    size = min(8.0, 48 / digits)
+    for (row, column), share in np.ndenumerate(shares):
+        if not np.isnan(share):
+            colour = "white" if share < 0.4 else "black"
+            count = str(matrix[row, column])
+            axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=size)
+
+
+@_styled()
+def draw_reliability(confidence: Floats, accuracy: Floats, counts: Floats, ece: float) -> Figure:
+    """Draw whether predictions are right as often as their probabilities say.
+
+    Args:
+        confidence: (K,) mean probability of the prediction per bin; the bins are equally wide.
+        accuracy: (K,) share of right predictions per bin, NaN where the bin is empty.
+        counts: (K,) images per bin.
+        ece: The expected calibration error.
+
+    Returns:
+        The figure: accuracy and gap per bin, and below it the images per bin.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(5.5, 6.2))
+    upper, lower = figure.subplots(2, sharex=True, height_ratios=[4, 1])
+    width = 1 / len(counts)
+    centres = (np.arange(len(counts)) + 0.5) * width
+    upper.bar(centres, accuracy, width, color=_LIGHT_BLUE, edgecolor="white", label="accuracy")
+    style: dict[str, Any] = {"facecolor": "none", "edgecolor": VERMILLION, "hatch": "////"}
+    gap = confidence - accuracy
+    upper.bar(centres, gap, width, accuracy, label="gap to the mean probability", **style)
+    upper.plot([0, 1], [0, 1], color="black", linestyle="--", label="perfectly calibrated")
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    upper.set_title(f"Reliability: expected calibration error {ece:.3f}")
+    upper.legend(loc="upper left")
+    lower.bar(centres, counts, width, color=_GREY, edgecolor="white")
+    lower.set(xlabel="probability of the prediction", ylabel="images")
+    lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    for axes in (upper, lower):
+        axes.grid(axis="y")
+    return figure
+
+
+@_styled()
+def draw_precision_recall(curves: Sequence[Curve]) -> Figure:
+    """Draw precision against recall, a curve for each class.
+
+    Up to ten classes have a colour and a name each. Of more, all are grey but the five best and the
+    five worst. A class without examples has no curve; its average precision is NaN.
+
+    Args:
+        curves: Per class its label, its precision and its recall, one shape each and sorted by
+            recall either way, and its average precision (AP).
+
+    Returns:
+        The figure.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    drawn = sorted((c for c in curves if not np.isnan(c[3])), key=lambda c: c[3], reverse=True)
+    few = len(drawn) <= _MOST_CURVES
+    half = _MOST_CURVES // 2
+    figure = Figure(figsize=(8.5, 5.2))
+    axes = figure.add_subplot()
+    for curve in [] if few else drawn[half:-half]:
+        axes.plot(curve[2], curve[1], color=_GREY, linewidth=0.5, alpha=0.6)
+    lines: list[Line2D] = []
+    names: list[str] = []
+    for place, curve in enumerate(drawn if few else drawn[:half] + drawn[-half:]):
+        label, precision, recall, average = curve
+        # The steps of the average precision: each recall is reached with its own precision.
+        steps = "steps-pre" if recall[0] <= recall[-1] else "steps-post"
+        dashes = "-" if place < half else "--"
+        lines += axes.plot(recall, precision, dashes, color=_COLOURS[place % half], drawstyle=steps)
+        names.append(f"AP {average:.3f}  {_short(label)}")
+    if not few:
+        lines.insert(half, Line2D([], [], color=_GREY))
+        names.insert(half, f"classes between: {len(drawn) - 2 * half}")
+    missing = [_short(curve[0]) for curve in curves if np.isnan(curve[3])]
+    for text in missing if len(missing) <= half else [f"{len(missing)} classes"]:
+        lines.append(Line2D([], [], linestyle="none"))
+        names.append(f"no examples  {text}")
+    figure.legend(lines, names, loc="outside right upper")
+    axes.set(xlim=(0, 1.01), ylim=(0, 1.01), xlabel="recall", ylabel="precision")
+    macro = f"{np.mean([curve[3] for curve in drawn]):.3f}" if drawn else "undefined"
+    axes.set_title(f"Precision and recall: mean average precision {macro}")
+    axes.grid()
+    return figure
+
+
+@_styled()
+def draw_thresholds(thresholds: Floats, coverage: Floats, accuracy: Floats) -> Figure:
+    """Draw what a threshold on the probability keeps, and how much of that is right.
+
+    Args:
+        thresholds: (T,) thresholds, ascending.
+        coverage: (T,) share of images whose prediction reaches the threshold.
+        accuracy: (T,) share of right predictions among those, NaN where there are none.
+
+    Returns:
+        The figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.5, 4.2))
+    axes = figure.add_subplot()
+    axes.plot(thresholds, coverage, color=BLUE, label="images kept")
+    axes.plot(thresholds, accuracy, color=VERMILLION, linestyle="--", label="of those, right")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="threshold on the probability", ylabel="share")
+    axes.set_title("Threshold: how many images it keeps, and how many of them are right")
+    axes.legend(loc="lower left")
+    axes.grid()
+    return figure
+
+
+@_styled()
+def draw_classes(
+    labels: Sequence[str], precision: Floats, recall: Floats, f1: Floats, support: Floats
+) -> Figure:
+    """Draw F1, precision and recall of each class, the best class first.
+
+    Above 200 classes, the 100 best and the 100 worst are drawn.
+
+    Args:
+        labels: The C labels.
+        precision: (C,) NaN for a class that was never predicted.
+        recall: (C,) NaN for a class without examples.
+        f1: (C,) NaN where undefined; these classes come last.
+        support: (C,) images of each class.
+
+    Returns:
+        The figure; its height grows with C.
+    """
+    from matplotlib.figure import Figure
+
+    order = np.argsort(-f1, kind="stable")
+    title = "Classes by F1"
+    if len(order) > _MOST_NAMES:
+        half = _MOST_NAMES // 2
+        title = f"Classes by F1: the {half} best and the {half} worst of {len(order)}"
+        order = np.concatenate([order[:half], order[-half:]])
+    size = _font_size(len(order))
+    figure = Figure(figsize=(7.5, 1.3 + len(order) * 1.5 * size / 72))
+    axes = figure.add_subplot()
+    places = np.arange(len(order))
+    axes.barh(places, f1[order], 0.7, color=_LIGHT_BLUE, label="F1")
+    points: dict[str, Any] = {"linestyle": "none", "markersize": size / 2, "clip_on": False}
+    axes.plot(precision[order], places, "o", color=BLUE, label="precision", **points)
+    axes.plot(recall[order], places, "D", color=VERMILLION, label="recall", **points)
+    for place, index in enumerate(order):
+        gone = {
+            "no examples": np.isnan(recall[index]),
+            "never predicted": np.isnan(precision[index]),
+        }
+        note = ", ".join(text for text, holds in gone.items() if holds)
+        axes.text(0.015, place, note, va="center", fontsize=size, style="italic", color="#555555")
+    axes.set_yticks(places, [_short(labels[index]) for index in order], fontsize=size)
+    axes.set(xlim=(0, 1), ylim=(len(order) - 0.4, -0.6))
+    right = axes.secondary_yaxis("right")
+    right.set_yticks(places, [str(int(support[index])) for index in order], fontsize=size)
+    right.set_ylabel("images", loc="top")
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", top=True, labeltop=True)
+    right.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    # As the legend's title, because a title of the figure would lie upon the legend.
+    figure.legend(loc="outside upper center", ncols=3, title=title, title_fontsize=11)
+    return figure
+
+
+@_styled()
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG; the file is complete or not there.
+
+    The same figure gives the same bytes with the same matplotlib.
+
+    Args:
+        figure: The figure.
+        path: The file; one that is there is replaced.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with warnings.catch_warnings():
+            # A label in a script that the font lacks has boxes for letters; that is no fault.
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+            figure.savefig(partial, format="png", metadata={"Software": None})
+        move_into_place(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

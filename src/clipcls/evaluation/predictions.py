@@ -1,0 +1,153 @@
+"""An output of `clipcls classify` as scored images, so that it can be judged without a model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clipcls.columns import AFTER, BEFORE
+from clipcls.errors import OptionError, ResumeError
+from clipcls.evaluation.compare import Outcome
+from clipcls.evaluation.truth import Truth, TruthOptions, join_table, truth_of_folders
+from clipcls.inputs.refs import ImageRef
+from clipcls.labels import RAW_PREFIXES, Label, make_labels
+from clipcls.outputs.manifest import manifest_path, read_manifest
+from clipcls.outputs.results import read_results
+from clipcls.records import UNKNOWN, Failure, Prediction, Record
+from clipcls.text import visible
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RESOLUTION = 5e-7
+"""Outputs have six decimals."""
+
+
+def judge_predictions(
+    path: Path, table: Path | None, options: TruthOptions
+) -> tuple[Outcome, Truth]:
+    """Join an output of `clipcls classify` to the truth.
+
+    Args:
+        path: The output; CSV, JSON Lines or Parquet.
+        table: The labelled table; None takes the folders' names.
+        options: How they are joined.
+
+    Raises:
+        UsageError: The output cannot be read, its labels do not fit, or nothing joins.
+    """
+    frame = read_results(path)
+    manifest: dict[str, Any] = {}
+    # Without a manifest, only what the table itself says is known.
+    with suppress(ResumeError):
+        manifest = read_manifest(manifest_path(path))
+    labels = tuple(manifest.get("prompts") or _labels(frame))
+    if not labels:
+        raise OptionError(f"{visible(str(path))} holds no scored image")
+    refs = [ImageRef(i, text) for i, text in enumerate(frame["path"])]
+    roots = [text for text in manifest.get("inputs", ()) if os.path.isdir(text)]
+    asked = make_labels(list(labels))
+    truth = _joined(refs, roots, table, asked, options)
+    if options.multi_label and not set(labels) <= set(frame.columns):
+        raise OptionError(
+            f"{visible(str(path))} was written with --top-k, so most labels have no probability:"
+            " write it without"
+        )
+    by_path: dict[str, Record] = {}
+    for record in _records(frame, labels):
+        by_path.setdefault(record.path, record)
+    outcome = Outcome(
+        name=str(path),
+        labels=labels,
+        records=[by_path[ref.path] for ref in truth.refs],
+        truth=truth.values,
+        multi_label=options.multi_label,
+        made_by={
+            "predictions": str(path),
+            **{key: manifest[key] for key in ("model", "prompts", "scoring") if key in manifest},
+        },
+        resolution=RESOLUTION,
+    )
+    return outcome, truth
+
+
+def _joined(
+    refs: Sequence[ImageRef],
+    roots: Sequence[str],
+    table: Path | None,
+    labels: Sequence[Label],
+    options: TruthOptions,
+) -> Truth:
+    if table is None:
+        return truth_of_folders(refs, roots, labels, options)
+    return join_table(refs, roots, table, labels, options)
+
+
+def _labels(frame: pd.DataFrame) -> list[str]:
+    """Return the labels of an output without a manifest, those of the ranks with `--top-k`."""
+    names = [name for name in frame.columns if name not in (*BEFORE, *AFTER)]
+    if "label_1" in names:
+        ranked = [frame[name] for name in names if name.startswith("label_")]
+        return sorted({label for column in ranked for label in column if label})
+    # Raw columns repeat the labels with a prefix.
+    return [name for name in names if not _is_raw(name, names)]
+
+
+def _is_raw(name: str, names: Sequence[str]) -> bool:
+    return any(name.startswith(p) and name.removeprefix(p) in names for p in RAW_PREFIXES)
+
+
+def _records(frame: pd.DataFrame, labels: tuple[str, ...]) -> list[Record]:
+    """Return one record per row; scores of labels that the output does not have are NaN."""
+    count = len(frame)
+    probabilities = np.full((count, len(labels)), np.nan)
+    ranks = np.full((count, len(labels)), -np.inf)
+    places = {label: place for place, label in enumerate(labels)}
+    if "label_1" in frame.columns and "label_1" not in places:
+        rank = 1
+        while f"label_{rank}" in frame.columns:
+            found = np.array([places.get(label, -1) for label in frame[f"label_{rank}"]])
+            rows = np.flatnonzero(found >= 0)
+            values = frame[f"probability_{rank}"].to_numpy()[rows]
+            probabilities[rows, found[rows]] = values
+            # By rank: of rounded probabilities, several can be equal.
+            ranks[rows, found[rows]] = -rank
+            rank += 1
+    else:
+        probabilities = frame[list(labels)].to_numpy(dtype=np.float64)
+        logits = [f"logit:{label}" for label in labels]
+        has_logits = all(name in frame.columns for name in logits)
+        ranks = frame[logits].to_numpy(dtype=np.float64) if has_logits else probabilities.copy()
+        if not has_logits:
+            # What was predicted ranks first, also where rounding made it equal to another.
+            found = np.array([places.get(name, -1) for name in frame["prediction"]])
+            rows = np.flatnonzero(found >= 0)
+            ranks[rows, found[rows]] = np.nextafter(ranks[rows].max(axis=1), 2)
+    return [
+        Failure(i, path, error)
+        if error
+        else Prediction(
+            index=i,
+            path=path,
+            labels=labels,
+            prediction=name if name in places else UNKNOWN,
+            probability=float(probability),
+            probabilities=probabilities[i],
+            logits=ranks[i],
+            similarities=np.full(len(labels), np.nan, dtype=np.float32),
+        )
+        for i, (path, name, probability, error) in enumerate(
+            zip(
+                frame["path"],
+                frame["prediction"],
+                frame["probability"],
+                frame["error"],
+                strict=True,
+            )
+        )
+    ]

@@ -1,0 +1,219 @@
+"""The tables of an evaluation, on stdout: figures with their intervals, classes, comparisons."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clipcls.console import plain, said
+from clipcls.evaluation.compare import Comparison, Outcome
+from clipcls.evaluation.metrics import Figure, Metrics
+from clipcls.evaluation.truth import JoinReport
+
+_MOST_CLASSES = 20
+"""Classes of a table before only the worst are shown."""
+
+_TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "top_3_accuracy": "top-3 accuracy",
+    "top_5_accuracy": "top-5 accuracy",
+    "f1_macro": "F1, macro",
+    "f1_micro": "F1, micro",
+    "cohen_kappa": "Cohen's kappa",
+    "roc_auc": "ROC-AUC, macro",
+    "average_precision": "average precision, macro",
+    "mean_average_precision": "mean average precision",
+    "log_loss": "log loss",
+    "brier_score": "Brier score",
+    "calibration_error": "calibration error",
+}
+_AS_NUMBER = frozenset({"cohen_kappa", "roc_auc", "log_loss", "brier_score"})
+
+
+_OF_ONE_LABEL = {"precision": "precision", "recall": "recall", "f1": "F1"}
+_OF_MULTI_LABEL = {
+    "average_precision": "average precision",
+    "f1": "F1 at 0.5",
+    "best_threshold": "best threshold",
+    "best_f1": "F1 there",
+}
+"""Key -> title of the columns of a table of classes."""
+
+
+def join_lines(report: JoinReport) -> Iterator[str]:
+    """Yield what was guessed and what did not come together, a line each."""
+    yield from report.notes
+    groups: tuple[tuple[str, str, Sequence[str]], ...] = (
+        ("row without an image", "rows without an image", report.rows_without_image),
+        ("image without a row", "images without a row", report.images_without_row),
+        ("ambiguous match", "ambiguous matches", [f"{n} {why}" for n, why in report.ambiguous]),
+        ("image without a label", "images without a label", report.without_truth),
+        (
+            "label that is not ours",
+            "labels that are not ours",
+            [f"{value} ({count})" for value, count in report.unknown_values.items()],
+        ),
+    )
+    for one, several, names in groups:
+        if names:
+            more = ", ..." if len(names) > 3 else ""
+            noun = one if len(names) == 1 else several
+            yield f"{len(names):,} {noun}, left out: {', '.join(names[:3])}{more}"
+    if report.left_out:
+        yield f"{report.left_out:,} labelled images left out, as asked"
+
+
+def show_metrics(outcome: Outcome, metrics: Metrics) -> None:
+    """Print the figures of one outcome."""
+    console = _console()
+    made_by = outcome.made_by.get("model")
+    model = made_by["name"] if isinstance(made_by, Mapping) else made_by
+    line = f"{said(metrics.images, 'image')}, {said(len(outcome.labels), 'label')}"
+    console.print(plain(line + (f", model {model}" if model else "")))
+    if outcome.failures:
+        console.print(plain(_failed(outcome, metrics)))
+    console.print()
+    table = _table(("", "left"), ("", "right"), ("95 % interval", "left"))
+    for name, figure in metrics.headline.items():
+        table.add_row(_TITLES[name], _value(name, figure.value), _interval(name, figure))
+    console.print(table)
+    console.print()
+    _show_classes(console, outcome, metrics)
+    if metrics.thresholds:
+        console.print()
+        for line in _threshold_lines(metrics):
+            console.print(plain(line))
+
+
+def show_comparison(
+    comparison: Comparison, outcomes: Sequence[Outcome], measured: Sequence[Metrics]
+) -> None:
+    """Print variants beside each other, the best first, and say what can be said."""
+    console = _console()
+    figure = comparison.figure
+    console.print(
+        plain(f"{said(comparison.images, 'image')}, {said(len(outcomes[0].labels), 'label')}")
+    )
+    console.print()
+    metrics = {o.name: m for o, m in zip(outcomes, measured, strict=True)}
+    best = comparison.ranking[0]
+    behind = {pair.second: pair for pair in comparison.pairs if pair.first == best}
+    columns = (("variant", "left"), (_TITLES[figure], "right"), ("95 % interval", "left"))
+    table = _table(*columns, ("behind", "right"), ("95 % interval", "left"), ("p", "right"))
+    for name in comparison.ranking:
+        own = metrics[name].headline[figure]
+        row: list[str | Text] = [plain(name), _value(figure, own.value), _interval(figure, own)]
+        if name in behind:
+            pair = behind[name]
+            points = pair.difference
+            row += [
+                f"{100 * points.value:.1f}",
+                f"{100 * points.low:.1f} to {100 * points.high:.1f}",
+                f"{pair.p_value:.3f}" if pair.p_value >= 0.001 else "< 0.001",
+            ]
+        table.add_row(*row)
+    console.print(table)
+    console.print()
+    if comparison.winner is not None:
+        verdict = f"The winner is {best}: better than every other variant beyond chance."
+    else:
+        rivals = ", ".join(comparison.rivals)
+        verdict = (
+            f"No winner: with {said(comparison.images, 'image')}, {best} cannot be told from"
+            f" {rivals}."
+        )
+    console.print(plain(verdict))
+
+
+def _show_classes(console: Console, outcome: Outcome, metrics: Metrics) -> None:
+    rows = list(metrics.per_class)
+    shown = [row for row in rows if row["support"] or row["predicted"]]
+    if len(rows) > _MOST_CLASSES:
+        shown = sorted((r for r in rows if r["support"]), key=lambda r: r["f1"])[:_MOST_CLASSES]
+    elif len(rows) == len(shown) or len(rows) <= _MOST_CLASSES:
+        shown = rows
+    columns = _OF_MULTI_LABEL if outcome.multi_label else _OF_ONE_LABEL
+    last = () if outcome.multi_label else (("most often taken for", "left"),)
+    table = _table(
+        ("label", "left"), ("images", "right"), *((h, "right") for h in columns.values()), *last
+    )
+    places = {label: place for place, label in enumerate(outcome.labels)}
+    for row in shown:
+        cells = [_cell(key, row, outcome) for key in columns]
+        if last:
+            cells.append(_taken_for(places[row["label"]], outcome.labels, metrics))
+        table.add_row(plain(row["label"]), f"{row['support']:,}", *cells)
+    console.print(table)
+    if len(shown) < len(rows):
+        console.print(plain(f"The {len(shown)} labels of lowest F1, of {len(rows)}.", "dim"))
+    if outcome.multi_label:
+        console.print(plain("Best thresholds were chosen on these images, so they flatter.", "dim"))
+
+
+def _cell(key: str, row: Mapping[str, Any], outcome: Outcome) -> str | Text:
+    value = row[key]
+    if value is None:
+        absent = "no images" if not row["support"] else "never predicted"
+        return Text(absent if key in ("recall", "precision", "average_precision") else "", "dim")
+    return f"{value:.3f}" if key == "best_threshold" else f"{100 * value:.1f} %"
+
+
+def _taken_for(place: int, labels: Sequence[str], metrics: Metrics) -> Text:
+    counts = metrics.confusion[place].copy()
+    counts[place] = 0
+    other = int(counts.argmax())
+    if not counts[other]:
+        return plain("")
+    return plain(f"{(*labels, 'unknown')[other]} ({counts[other]})")
+
+
+def _threshold_lines(metrics: Metrics) -> Iterator[str]:
+    """Yield what thresholds on the probability would keep, and how right that is."""
+    for wanted in (0.5, 0.8, 0.95):
+        row = next(row for row in metrics.thresholds if row["threshold"] >= wanted)
+        if row["accuracy"] is not None:
+            yield (
+                f"--threshold {wanted:g} keeps {100 * row['coverage']:.1f} % of the images,"
+                f" {100 * row['accuracy']:.1f} % of them right"
+            )
+
+
+def _failed(outcome: Outcome, metrics: Metrics) -> str:
+    failures = outcome.failures
+    line = (
+        f"{said(len(failures), 'image')} failed and counted in no figure"
+        f" ({failures[0].path}: {failures[0].reason})"
+    )
+    accuracy = metrics.headline.get("accuracy")
+    if accuracy is None:
+        return line
+    share = accuracy.value * metrics.images / (metrics.images + len(failures))
+    return f"{line}; taken for wrong, accuracy is {100 * share:.1f} %"
+
+
+def _value(name: str, value: float) -> str:
+    return f"{value:.3f}" if name in _AS_NUMBER else f"{100 * value:.1f} %"
+
+
+def _interval(name: str, figure: Figure) -> str:
+    if name in _AS_NUMBER:
+        return f"{figure.low:.3f} to {figure.high:.3f}"
+    return f"{100 * figure.low:.1f} to {100 * figure.high:.1f} %"
+
+
+def _console() -> Console:
+    width, height = shutil.get_terminal_size()
+    return Console(highlight=False, width=max(width, 60), height=height)
+
+
+def _table(*columns: tuple[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", show_header=True)
+    for title, justify in columns:
+        table.add_column(title, justify=justify, overflow="fold")
+    return table
