@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from clipcls import __version__
-from clipcls.cli import classify, models, prompts
+from clipcls.cli import classify, models, prompts, similarity
 from clipcls.cli._base import Command, ErrorGroup, echo
 
 _EPILOG = """\
@@ -31,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("classify", cls=Command, epilog=classify.EPILOG)(classify.classify)
+app.command("similarity", cls=Command, epilog=similarity.EPILOG)(similarity.similarity)
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(models.app, name="models")
 
