@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from clipcls.cli import _flags as flags
 from clipcls.cli import _run_flags as run_flags
-from clipcls.cli._base import echo
 from clipcls.errors import OptionError
 from clipcls.options import DecodeOptions, DiscoveryOptions, Fit, RuntimeOptions
-from clipcls.text import visible
+
+if TYPE_CHECKING:
+    from clipcls.classifier import Classifier
+    from clipcls.evaluation.similarity import Similarity
 
 EPILOG = """\b
 Examples:
@@ -22,7 +26,7 @@ Examples:
   clipcls similarity ./images --pairs captions.csv -o heat.pdf
 """
 
-_TEXTS = "Texts"
+_texts: Any = partial(typer.Option, rich_help_panel="Texts")
 
 
 def similarity(
@@ -35,39 +39,25 @@ def similarity(
         ),
     ],
     text: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--text", metavar="TEXT", rich_help_panel=_TEXTS, help="One text; may be repeated."
-        ),
+        list[str] | None, _texts("--text", metavar="TEXT", help="One text; may be repeated.")
     ] = None,
     texts: Annotated[
         Path | None,
-        typer.Option(
-            "--texts",
-            metavar="FILE",
-            rich_help_panel=_TEXTS,
-            help="Texts from a .txt file, one per line; - is standard input.",
-        ),
+        _texts("--texts", metavar="FILE", help="Texts from a .txt file, one per line; - is stdin."),
     ] = None,
     pairs: Annotated[
         Path | None,
-        typer.Option(
+        _texts(
             "--pairs",
             metavar="FILE.csv",
-            rich_help_panel=_TEXTS,
             help="A text for each image: a table with a column path (or file, filename, image) and"
             " a column text (or caption, description).",
         ),
     ] = None,
+    prefix: Annotated[str, _texts("--prefix", metavar="TEXT", help="Put before each text.")] = "",
     labels: flags.LabelsFlag = None,
     label: flags.LabelFlag = None,
     labels_file: flags.LabelsFileFlag = None,
-    prefix: Annotated[
-        str,
-        typer.Option(
-            "--prefix", metavar="TEXT", rich_help_panel=_TEXTS, help="Put before each text."
-        ),
-    ] = "",
     model: flags.ModelFlag = None,
     arch: flags.ArchFlag = None,
     output: Annotated[
@@ -89,70 +79,80 @@ def similarity(
     quiet: run_flags.QuietFlag = False,
 ) -> None:
     """Compare images with texts and write the cosine similarity of each with each."""
-    given = (text or texts, labels or label or labels_file, pairs)
-    if sum(map(bool, given)) != 1:
+    by_label = labels or label or labels_file
+    if sum(map(bool, (text or texts, by_label, pairs))) != 1:
         raise OptionError(
             "texts come from one place: give --text or --texts, or --labels, --label or"
             " --labels-file, or --pairs"
         )
-    if [*inputs, *map(str, (texts, labels_file, pairs))].count("-") > 1:
+    if [*inputs, *map(str, (texts, pairs))].count("-") > 1:
         raise OptionError(
             "standard input (-) can be read only once: put the images or the texts into a file"
         )
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
-    from clipcls.console import TerminalObserver, Verbosity
-    from clipcls.evaluation import similarity as library
+    from clipcls.evaluation.heat_map import EXTENSIONS, figure_bytes, heat_map
+    from clipcls.evaluation.similarity import (
+        check_output,
+        finish_texts,
+        read_pairs,
+        read_texts,
+        save,
+        text_classifier,
+    )
     from clipcls.inputs.decode import is_candidate
     from clipcls.inputs.walk import Discovery
-    from clipcls.labels import check_not_split, collect_labels
     from clipcls.models.names import default_model, resolve_model
 
-    check_not_split(inputs, labels or ())
-    wordings = [*(text or ()), *(library.read_texts(texts) if texts else ())]
-    if given[1]:
-        chosen = collect_labels(inline=labels or (), single=label or (), file=labels_file)
+    wordings = [*(text or ()), *(read_texts(texts) if texts else ())]
+    if by_label:
+        chosen, _ = flags.labels_and_templates(
+            labels, label, labels_file, None, None, inputs=inputs, quiet=quiet
+        )
         wordings = [wording for one in chosen for wording in one.wordings]
     discovery = DiscoveryOptions(recursive=recursive, exclude=tuple(exclude or ()))
     paths = [ref.path for ref in Discovery(inputs, discovery, is_image=is_candidate)]
-    if pairs:
-        wordings = library.read_pairs(pairs, paths)
-    finished = library.finish_texts(wordings, prefix)
+    finished = finish_texts(read_pairs(pairs, paths) if pairs else wordings, prefix)
     # The numbers first: they are safe when the heat map fails.
     files = sorted(
-        {Path(name) for name in output or () if name != "-"},
-        key=lambda file: file.suffix.lower() != ".csv",
+        (Path(name) for name in dict.fromkeys(output or ()) if name != "-"),
+        key=lambda file: file.suffix.lower() in EXTENSIONS,
     )
-    reads = [*paths, *(str(path) for path in (texts, labels_file, pairs) if path)]
+    reads = [*paths, *(name.removeprefix("@") for name in inputs)]
+    reads += [str(path) for path in (texts, labels_file, pairs) if path]
     for file in files:
-        library.check_output(file, overwrite, reads)
+        check_output(file, (".csv", *EXTENSIONS), overwrite, reads)
     decode = DecodeOptions(fit=fit)
-    classifier = library.text_classifier(
-        finished,
-        model=resolve_model(model or default_model(), arch),
-        decode=decode,
-        runtime=RuntimeOptions(device=device),
-    )
-    verbosity = Verbosity.QUIET if quiet else Verbosity.NORMAL
-    with TerminalObserver(verbosity, summary=False) as observer:
+    spec, runtime = resolve_model(model or default_model(), arch), RuntimeOptions(device=device)
+    classifier = text_classifier(finished, model=spec, decode=decode, runtime=runtime)
+    found = _compared(classifier, paths, paired=pairs is not None, quiet=quiet)
+    if output is None or "-" in output:
+        sys.stdout.buffer.write(found.csv())
+    for file in files:
+        extension = file.suffix.lower()
+        drawn = extension in EXTENSIONS
+        save(file, figure_bytes(heat_map(found, decode), extension) if drawn else found.csv())
+    raise typer.Exit(3 if found.failures else 0)
+
+
+def _compared(
+    classifier: Classifier, paths: Sequence[str], *, paired: bool, quiet: bool
+) -> Similarity:
+    """Compare, and say on stderr what is done and how it went."""
+    from clipcls.console import TerminalObserver, Verbosity
+    from clipcls.evaluation.similarity import compare
+
+    with TerminalObserver(Verbosity.QUIET if quiet else Verbosity.NORMAL) as observer:
         classifier.warn = observer.warned
         placed = classifier.device
         classifier.settle(tell=observer.downloading)
         observer.loading(classifier.name, placed)
         observer.started(classifier.prompts, len(paths), resumed=0)
-        found = library.compare(classifier, paths, paired=pairs is not None, seen=observer.scored)
-    if output is None or "-" in output:
-        sys.stdout.buffer.write(found.csv())
-    for file in files:
-        library.save(found, file, decode)
+        found = compare(classifier, paths, paired=paired, seen=observer.scored)
     failed = len(found.failures)
     if failed and not quiet:
-        first = found.failures[0]
-        echo(
-            f"{failed} of {len(paths)} images failed and are in no heat map, the first:"
-            f" {visible(first.path)}: {visible(first.reason)}",
-            err=True,
-        )
-    if pairs and not quiet:
-        scored = len(found.scored)
-        echo(f"own text is the most similar for {found.own_is_best()} of {scored} images", err=True)
-    raise typer.Exit(3 if failed else 0)
+        first = f"{found.failures[0].path}: {found.failures[0].reason}"
+        observer.say(f"{failed} of {len(paths)} images failed and are in no heat map: {first}")
+    if paired and not quiet:
+        scored = len(paths) - failed
+        observer.say(f"own text is the most similar for {found.own_is_best()} of {scored} images")
+    return found

@@ -1,41 +1,32 @@
-"""The cosine similarity of each text with each image, as a table and as a heat map.
+"""The cosine similarity of each text with each image, as a table.
 
-Shapes: N images, T texts. The heat map is turned as in the CLIP paper's repository: a row per text,
-a column per image.
+Shapes: N images, T texts.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 import os
-import textwrap
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.cells import cell_len
 
 from clipcls.classifier import Classifier
-from clipcls.errors import DecodeError, OptionError, OutputError, OutputExistsError
-from clipcls.inputs.decode import load_image
+from clipcls.errors import OptionError, OutputError, OutputExistsError
 from clipcls.labels import Label
 from clipcls.models.names import ModelSpec
 from clipcls.options import DecodeOptions, RuntimeOptions
 from clipcls.outputs.base import move_into_place
 from clipcls.records import Failure, Record
-from clipcls.scoring import Float32, Float64
-from clipcls.text import content_lines, is_writable, printable_path, read_file, visible
+from clipcls.scoring import Float32
+from clipcls.text import content_lines, is_writable, printable_path, read_file
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from clipcls.models.base import Encoder
 
 FILE_COLUMNS = ("path", "file", "filename", "image")
@@ -43,16 +34,6 @@ TEXT_COLUMNS = ("text", "caption", "description")
 """What the two columns of a table of pairs may be called, the likelier first."""
 BEFORE, AFTER = "path", "error"
 """The columns of the CSV around those of the texts."""
-FIGURES = (".png", ".svg", ".pdf")
-"""The extensions of a heat map."""
-
-_MOST_NUMBERS = 20
-"""Images, and texts, up to which each cell says its value."""
-_MOST_THUMBNAILS = 60
-"""Images up to which a thumbnail is still more than a speck."""
-_LINE = 0.145
-"""Inches from one line of a tick label to the next."""
-_DPI = 150
 
 
 # --- texts ----------------------------------------------------------------------------------------
@@ -262,138 +243,17 @@ def compare(
     return Similarity(tuple(paths), texts, matrix, tuple(failures), paired)
 
 
-# --- the heat map ---------------------------------------------------------------------------------
-
-
-def heat_map(similarity: Similarity, decode: DecodeOptions | None = None) -> Figure:
-    """Draw the similarities: a row per text, a column per image, thumbnails along the top.
-
-    Failed images are left out, of paired ones with their texts. Up to 20 x 20, each cell says its
-    value; of paired images and texts, the diagonal is framed.
-
-    Args:
-        similarity: What is to be drawn.
-        decode: How the thumbnails are read.
-
-    Raises:
-        OutputError: Every image failed.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.font_manager import fontManager
-
-    shown = similarity.scored
-    if not shown:
-        raise OutputError("there is nothing to draw a heat map of: every image failed")
-    rows = shown if similarity.paired else list(range(len(similarity.texts)))
-    values = similarity.matrix[np.ix_(shown, rows)].T
-    cell_width, cell_height = _cell(len(shown)), _cell(len(rows))
-    width, height = cell_width * len(shown), cell_height * len(rows)
-    strip = cell_width if len(shown) <= _MOST_THUMBNAILS else 0.0
-    # The cells and thumbnails are the figure; what lies around them is added when it is saved.
-    figure = Figure(figsize=(width, height + strip), dpi=_DPI)
-    grid = height / (height + strip)
-    axes = figure.add_axes((0, 0, 1, grid))
-    image = axes.imshow(values, cmap="viridis", aspect="auto", interpolation="nearest")
-    bar = figure.add_axes((1 + 0.15 / width, 0, 0.15 / width, grid))
-    figure.colorbar(image, cax=bar, label="cosine similarity")
-    # Texts and names are data: `$` is a dollar, and another script has another font.
-    asian = [name for name in sorted(fontManager.get_font_names()) if "CJK" in name]
-    style: dict[str, Any] = {"fontsize": 8, "parse_math": False, "usetex": False}
-    style["family"] = ["DejaVu Sans", *asian[:1]]
-    ticks = range(0, len(rows), math.ceil(_LINE / cell_height))
-    texts = [_short(similarity.texts[rows[i]], int(cell_height / _LINE)) for i in ticks]
-    axes.set_yticks(ticks, texts, **style)
-    ticks = range(0, len(shown), math.ceil(_LINE / cell_width))
-    names = [_short(os.path.basename(similarity.paths[shown[i]])) for i in ticks]
-    axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor", **style)
-    if max(values.shape) <= _MOST_NUMBERS:
-        shades = np.asarray(image.cmap(image.norm(values)), dtype=np.float64)
-        _write_numbers(axes, values, shades, fontsize=max(7.0, min(11.0, 13 * cell_width)))
-    if similarity.paired:
-        _frame_diagonal(axes, len(shown), linewidth=min(2.0, 4 * cell_width))
-    if strip:
-        top = figure.add_axes((0, grid, 1, 1 - grid))
-        _hang_thumbnails(top, [similarity.paths[i] for i in shown], cell_width, decode)
-    return figure
-
-
-def figure_bytes(figure: Figure, extension: str) -> bytes:
-    """Return a figure as the file of an extension of `FIGURES`."""
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        # A character that no font has is drawn as a box, which says it all.
-        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")
-        figure.savefig(stream, format=extension.lstrip("."), bbox_inches="tight", pad_inches=0.15)
-    return stream.getvalue()
-
-
-def _cell(count: int) -> float:
-    """Return the inches that each of `count` rows or columns gets."""
-    return max(0.5, min(1.2, 9 / count)) if count <= _MOST_NUMBERS else 12 / count
-
-
-def _short(text: str, lines: int = 1) -> str:
-    """Return a text as a tick label of at most so many lines, the rest as an ellipsis."""
-    text = visible(printable_path(text))
-    # Of characters that take two columns each, half as many.
-    width = max(8, 36 * len(text) // max(cell_len(text), 1))
-    wrapped = textwrap.wrap(text, width)
-    kept = wrapped[: max(1, min(lines, 4))]
-    if len(kept) < len(wrapped):
-        kept[-1] = kept[-1][: width - 1] + "…"
-    return "\n".join(kept)
-
-
-def _write_numbers(axes: Axes, values: Float32, shades: Float64, fontsize: float) -> None:
-    """Write each of (T, N) values into its cell, black or white on its (T, N, 4) RGBA shade."""
-    # Relative luminance of sRGB; at 0.18, black and white have the same contrast (WCAG 2.1).
-    luminance = (shades[..., :3] ** 2.2) @ np.array([0.2126, 0.7152, 0.0722])
-    for (row, column), value in np.ndenumerate(values):
-        colour = "black" if luminance[row, column] > 0.18 else "white"
-        # Plus zero, or what rounds to nothing could be -0.00.
-        text = f"{round(float(value), 2) + 0.0:.2f}"
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=fontsize)
-
-
-def _frame_diagonal(axes: Axes, count: int, linewidth: float) -> None:
-    from matplotlib.patches import Rectangle
-    from matplotlib.patheffects import withStroke
-
-    # White on black is seen on every shade.
-    outline = [withStroke(linewidth=2 * linewidth, foreground="black")]
-    for i in range(count):
-        corner = (i - 0.46, i - 0.46)
-        axes.add_patch(
-            Rectangle(
-                corner, 0.92, 0.92, fill=False, ec="white", lw=linewidth, path_effects=outline
-            )
-        )
-
-
-def _hang_thumbnails(
-    axes: Axes, paths: Sequence[str], size: float, decode: DecodeOptions | None
-) -> None:
-    """Draw the centre square of each image above its column, `size` inches wide."""
-    from PIL import ImageOps
-
-    pixels = math.ceil(size * _DPI)
-    for i, path in enumerate(paths):
-        # It was read a moment ago; if it is gone by now, its place stays empty.
-        with suppress(DecodeError):
-            square = ImageOps.fit(load_image(path, decode or DecodeOptions()).image, (pixels,) * 2)
-            axes.imshow(np.asarray(square), extent=(i - 0.46, i + 0.46, 0.04, 0.96), aspect="auto")
-    axes.set(xlim=(-0.5, len(paths) - 0.5), ylim=(0, 1))
-    axes.set_axis_off()
-
-
 # --- files ----------------------------------------------------------------------------------------
 
 
-def check_output(path: Path, overwrite: bool, reads: Iterable[str]) -> None:
+def check_output(
+    path: Path, extensions: Sequence[str], overwrite: bool, reads: Iterable[str]
+) -> None:
     """Refuse a file that cannot be written, or must not be.
 
     Args:
         path: The output.
+        extensions: Those that it may have.
         overwrite: Whether it may be there.
         reads: The files that it is made from.
 
@@ -401,10 +261,9 @@ def check_output(path: Path, overwrite: bool, reads: Iterable[str]) -> None:
         OptionError: Its extension, its folder or what is there will not do.
         OutputExistsError: It is there and may not be replaced.
     """
-    if path.suffix.lower() not in (".csv", *FIGURES):
+    if path.suffix.lower() not in extensions:
         raise OptionError(
-            f"the extension of {path} says no format: name the file of -o .csv for the numbers,"
-            f" {', '.join(FIGURES)} for a heat map"
+            f"the extension of {path} says no format: name the file of -o {', '.join(extensions)}"
         )
     if path.is_dir():
         raise OptionError(f"{path} is a folder: name a file (-o {path}/similarity.csv)")
@@ -423,27 +282,18 @@ def check_output(path: Path, overwrite: bool, reads: Iterable[str]) -> None:
                 raise OptionError(f"{path} is read by this run: choose another file with -o")
 
 
-def save(similarity: Similarity, path: Path, decode: DecodeOptions | None = None) -> None:
-    """Write the table or the heat map, as the extension says.
-
-    The file appears when it is complete; a link is followed.
-
-    Args:
-        similarity: What is to be written.
-        path: A .csv file or one of `FIGURES`.
-        decode: As for `heat_map`.
+def save(path: Path, data: bytes) -> None:
+    """Write a file that appears when it is complete; a link is followed.
 
     Raises:
-        OutputError: It cannot be written, or every image failed and there is nothing to draw.
+        OutputError: It cannot be written.
     """
-    extension = path.suffix.lower()
-    drawn = extension in FIGURES
-    data = figure_bytes(heat_map(similarity, decode), extension) if drawn else similarity.csv()
     target = Path(os.path.realpath(path))
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         partial.write_bytes(data)
         move_into_place(partial, target)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
