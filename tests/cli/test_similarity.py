@@ -6,7 +6,9 @@ import csv
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.cli.conftest import Invoke
 
@@ -36,8 +38,21 @@ def test_failures_have_rows_and_an_exit_code(invoke: Invoke, colours: Path) -> N
     assert result.exit_code == 3
     last = rows(result.stdout)[-1]
     assert (last["red"], last["error"]) == ("", "empty file")
-    assert "1 of 8 images failed" in result.stderr
+    assert "Failed: 1 of 8 images" in result.stderr
     assert "zero.png: empty file" in result.stderr
+
+
+def test_what_a_failure_advises_can_be_done(invoke: Invoke, tmp_path: Path) -> None:
+    path = tmp_path / "cut.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    result = invoke("similarity", path, *RGB)
+    assert result.exit_code == 3
+    assert "--truncated accept" in result.stderr
+    assert invoke("similarity", path, *RGB, "--truncated", "accept").exit_code == 0
+    small = invoke("similarity", path, *RGB, "--max-megapixels", "0.001")
+    assert "--max-megapixels" in rows(small.stdout)[0]["error"]
 
 
 def test_texts_come_from_files_and_labels_with_a_prefix(invoke: Invoke, colours: Path) -> None:

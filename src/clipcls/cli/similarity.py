@@ -13,7 +13,14 @@ import typer
 from clipcls.cli import _flags as flags
 from clipcls.cli import _run_flags as run_flags
 from clipcls.errors import OptionError
-from clipcls.options import DecodeOptions, DiscoveryOptions, Fit, RuntimeOptions
+from clipcls.options import (
+    DecodeOptions,
+    DiscoveryOptions,
+    Fit,
+    Precision,
+    RuntimeOptions,
+    Truncated,
+)
 
 if TYPE_CHECKING:
     from clipcls.classifier import Classifier
@@ -75,10 +82,14 @@ def similarity(
     recursive: run_flags.RecursiveFlag = True,
     exclude: run_flags.ExcludeFlag = None,
     fit: run_flags.FitFlag = Fit.MODEL,
+    max_megapixels: run_flags.MaxMegapixelsFlag = DecodeOptions.max_megapixels,
+    truncated: run_flags.TruncatedFlag = Truncated.ERROR,
     device: run_flags.DeviceFlag = "auto",
+    precision: run_flags.PrecisionFlag = Precision.AUTO,
     quiet: run_flags.QuietFlag = False,
 ) -> None:
     """Compare images with texts and write the cosine similarity of each with each."""
+    decode = DecodeOptions(max_megapixels=max_megapixels, truncated=truncated, fit=fit)
     by_label = labels or label or labels_file
     if sum(map(bool, (text or texts, by_label, pairs))) != 1:
         raise OptionError(
@@ -99,7 +110,7 @@ def similarity(
         save,
         text_classifier,
     )
-    from clipcls.inputs.decode import is_candidate
+    from clipcls.inputs.decode import is_candidate, lift_pillow_limit
     from clipcls.inputs.walk import Discovery
     from clipcls.models.names import default_model, resolve_model
 
@@ -121,9 +132,11 @@ def similarity(
     reads += [str(path) for path in (texts, labels_file, pairs) if path]
     for file in files:
         check_output(file, (".csv", *EXTENSIONS), overwrite, reads)
-    decode = DecodeOptions(fit=fit)
-    spec, runtime = resolve_model(model or default_model(), arch), RuntimeOptions(device=device)
+    spec = resolve_model(model or default_model(), arch)
+    runtime = RuntimeOptions(device=device, precision=precision)
     classifier = text_classifier(finished, model=spec, decode=decode, runtime=runtime)
+    # This process is ours, so --max-megapixels may go beyond the limit that Pillow has of its own.
+    lift_pillow_limit(max_megapixels)
     found = _compared(classifier, paths, paired=pairs is not None, quiet=quiet)
     if output is None or "-" in output:
         sys.stdout.buffer.write(found.csv())
@@ -151,7 +164,9 @@ def _compared(
     failed = len(found.failures)
     if failed and not quiet:
         first = f"{found.failures[0].path}: {found.failures[0].reason}"
-        observer.say(f"{failed} of {len(paths)} images failed and are in no heat map: {first}")
+        observer.say(
+            f"Failed: {failed} of {len(paths)} images, left out of heat maps; first {first}"
+        )
     if paired and not quiet:
         scored = len(paths) - failed
         observer.say(f"own text is the most similar for {found.own_is_best()} of {scored} images")

@@ -86,7 +86,7 @@ def heat_map(similarity: Similarity, decode: DecodeOptions | None = None) -> Fig
         shades = np.asarray(image.cmap(image.norm(values)), dtype=np.float64)
         _write_numbers(axes, values, shades, fontsize=max(7.0, min(11.0, 13 * cell_width)))
     if similarity.paired:
-        _frame_diagonal(axes, len(shown), linewidth=min(2.0, 4 * cell_width))
+        _frame_diagonal(axes, len(shown), cell_width)
     if strip:
         top = figure.add_axes((0, grid, 1, 1 - grid))
         _hang_thumbnails(top, [similarity.paths[i] for i in shown], cell_width, decode)
@@ -126,24 +126,28 @@ def _write_numbers(axes: Axes, values: Float32, shades: Float64, fontsize: float
     luminance = (shades[..., :3] ** 2.2) @ np.array([0.2126, 0.7152, 0.0722])
     for (row, column), value in np.ndenumerate(values):
         colour = "black" if luminance[row, column] > 0.18 else "white"
-        # Plus zero, or what rounds to nothing could be -0.00.
-        text = f"{round(float(value), 2) + 0.0:.2f}"
+        # Plus zero, or what rounds to nothing could be -0.00; with the minus of the colour bar.
+        text = f"{round(float(value), 2) + 0.0:.2f}".replace("-", "\N{MINUS SIGN}")
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=fontsize)
 
 
-def _frame_diagonal(axes: Axes, count: int, linewidth: float) -> None:
+def _frame_diagonal(axes: Axes, count: int, size: float) -> None:
+    """Frame the cells (i, i), which are `size` inches wide and high."""
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
 
+    points = min(2.0, 4 * size)
     # White on black is seen on every shade.
-    outline = [withStroke(linewidth=2 * linewidth, foreground="black")]
+    outline = [withStroke(linewidth=2 * points, foreground="black")]
+    # The middle of the stroke lies inside the cell, so that frames do not run into neighbours.
+    inset = points / 72 / size
+    side = 1 - 2 * inset
     for i in range(count):
-        corner = (i - 0.46, i - 0.46)
-        axes.add_patch(
-            Rectangle(
-                corner, 0.92, 0.92, fill=False, ec="white", lw=linewidth, path_effects=outline
-            )
+        corner = (i - 0.5 + inset, i - 0.5 + inset)
+        frame = Rectangle(
+            corner, side, side, fill=False, ec="white", lw=points, path_effects=outline
         )
+        axes.add_patch(frame)
 
 
 def _hang_thumbnails(
