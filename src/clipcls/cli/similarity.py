@@ -1,0 +1,173 @@
+"""`clipcls similarity`: images and texts in, the cosine similarity of each with each out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clipcls.cli import _flags as flags
+from clipcls.cli import _run_flags as run_flags
+from clipcls.errors import OptionError
+from clipcls.options import (
+    DecodeOptions,
+    DiscoveryOptions,
+    Fit,
+    Precision,
+    RuntimeOptions,
+    Truncated,
+)
+
+if TYPE_CHECKING:
+    from clipcls.classifier import Classifier
+    from clipcls.evaluation.similarity import Similarity
+
+EPILOG = """\b
+Examples:
+  clipcls similarity ./images --text "a cat" --text "a cup of coffee" -o heat.png
+  clipcls similarity ./images --texts texts.txt --prefix "This is " -o sim.csv -o heat.png
+  clipcls similarity ./images --pairs captions.csv -o heat.pdf
+"""
+
+_texts: Any = partial(typer.Option, rich_help_panel="Texts")
+
+
+def similarity(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Files, folders, glob patterns, @list.txt, or - for paths on standard input.",
+            show_default=False,
+        ),
+    ],
+    text: Annotated[
+        list[str] | None, _texts("--text", metavar="TEXT", help="One text; may be repeated.")
+    ] = None,
+    texts: Annotated[
+        Path | None,
+        _texts("--texts", metavar="FILE", help="Texts from a .txt file, one per line; - is stdin."),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        _texts(
+            "--pairs",
+            metavar="FILE.csv",
+            help="A text for each image: a table with a column path (or file, filename, image) and"
+            " a column text (or caption, description).",
+        ),
+    ] = None,
+    prefix: Annotated[str, _texts("--prefix", metavar="TEXT", help="Put before each text.")] = "",
+    labels: flags.LabelsFlag = None,
+    label: flags.LabelFlag = None,
+    labels_file: flags.LabelsFileFlag = None,
+    model: flags.ModelFlag = None,
+    arch: flags.ArchFlag = None,
+    output: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            rich_help_panel="Output",
+            help="A .csv file for the numbers (- is standard output, the default), or a .png, .svg"
+            " or .pdf file for a heat map; may be repeated.",
+        ),
+    ] = None,
+    overwrite: run_flags.OverwriteFlag = False,
+    recursive: run_flags.RecursiveFlag = True,
+    exclude: run_flags.ExcludeFlag = None,
+    fit: run_flags.FitFlag = Fit.MODEL,
+    max_megapixels: run_flags.MaxMegapixelsFlag = DecodeOptions.max_megapixels,
+    truncated: run_flags.TruncatedFlag = Truncated.ERROR,
+    device: run_flags.DeviceFlag = "auto",
+    precision: run_flags.PrecisionFlag = Precision.AUTO,
+    quiet: run_flags.QuietFlag = False,
+) -> None:
+    """Compare images with texts and write the cosine similarity of each with each."""
+    decode = DecodeOptions(max_megapixels=max_megapixels, truncated=truncated, fit=fit)
+    by_label = labels or label or labels_file
+    if sum(map(bool, (text or texts, by_label, pairs))) != 1:
+        raise OptionError(
+            "texts come from one place: give --text or --texts, or --labels, --label or"
+            " --labels-file, or --pairs"
+        )
+    if [*inputs, *map(str, (texts, pairs))].count("-") > 1:
+        raise OptionError(
+            "standard input (-) can be read only once: put the images or the texts into a file"
+        )
+    # From here on numpy and Pillow are needed; a slip in a flag was found without them.
+    from clipcls.evaluation.heat_map import EXTENSIONS, figure_bytes, heat_map
+    from clipcls.evaluation.similarity import (
+        check_output,
+        finish_texts,
+        read_pairs,
+        read_texts,
+        save,
+        text_classifier,
+    )
+    from clipcls.inputs.decode import is_candidate, lift_pillow_limit
+    from clipcls.inputs.walk import Discovery
+    from clipcls.models.names import default_model, resolve_model
+
+    wordings = [*(text or ()), *(read_texts(texts) if texts else ())]
+    if by_label:
+        chosen, _ = flags.labels_and_templates(
+            labels, label, labels_file, None, None, inputs=inputs, quiet=quiet
+        )
+        wordings = [wording for one in chosen for wording in one.wordings]
+    discovery = DiscoveryOptions(recursive=recursive, exclude=tuple(exclude or ()))
+    paths = [ref.path for ref in Discovery(inputs, discovery, is_image=is_candidate)]
+    finished = finish_texts(read_pairs(pairs, paths) if pairs else wordings, prefix)
+    # The numbers first: they are safe when the heat map fails.
+    files = sorted(
+        (Path(name) for name in dict.fromkeys(output or ()) if name != "-"),
+        key=lambda file: file.suffix.lower() in EXTENSIONS,
+    )
+    reads = [*paths, *(name.removeprefix("@") for name in inputs)]
+    reads += [str(path) for path in (texts, labels_file, pairs) if path]
+    for file in files:
+        check_output(file, (".csv", *EXTENSIONS), overwrite, reads)
+    spec = resolve_model(model or default_model(), arch)
+    runtime = RuntimeOptions(device=device, precision=precision)
+    classifier = text_classifier(finished, model=spec, decode=decode, runtime=runtime)
+    # This process is ours, so --max-megapixels may go beyond the limit that Pillow has of its own.
+    lift_pillow_limit(max_megapixels)
+    found = _compared(classifier, paths, paired=pairs is not None, quiet=quiet)
+    if output is None or "-" in output:
+        sys.stdout.buffer.write(found.csv())
+    for file in files:
+        extension = file.suffix.lower()
+        drawn = extension in EXTENSIONS
+        save(file, figure_bytes(heat_map(found, decode), extension) if drawn else found.csv())
+    raise typer.Exit(3 if found.failures else 0)
+
+
+def _compared(
+    classifier: Classifier, paths: Sequence[str], *, paired: bool, quiet: bool
+) -> Similarity:
+    """Compare, and say on stderr what is done and how it went."""
+    from clipcls.console import TerminalObserver, Verbosity
+    from clipcls.evaluation.similarity import compare
+
+    with TerminalObserver(Verbosity.QUIET if quiet else Verbosity.NORMAL) as observer:
+        classifier.warn = observer.warned
+        placed = classifier.device
+        classifier.settle(tell=observer.downloading)
+        observer.loading(classifier.name, placed)
+        observer.started(classifier.prompts, len(paths), resumed=0)
+        found = compare(classifier, paths, paired=paired, seen=observer.scored)
+    failed = len(found.failures)
+    if failed and not quiet:
+        first = f"{found.failures[0].path}: {found.failures[0].reason}"
+        observer.say(
+            f"Failed: {failed} of {len(paths)} images, left out of heat maps; first {first}"
+        )
+    if paired and not quiet:
+        scored = len(paths) - failed
+        observer.say(f"own text is the most similar for {found.own_is_best()} of {scored} images")
+    return found

@@ -1,0 +1,299 @@
+"""The cosine similarity of each text with each image, as a table.
+
+Shapes: N images, T texts.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipcls.classifier import Classifier
+from clipcls.errors import OptionError, OutputError, OutputExistsError
+from clipcls.labels import Label
+from clipcls.models.names import ModelSpec
+from clipcls.options import DecodeOptions, RuntimeOptions
+from clipcls.outputs.base import move_into_place
+from clipcls.records import Failure, Record
+from clipcls.scoring import Float32
+from clipcls.text import content_lines, is_writable, printable_path, read_file
+
+if TYPE_CHECKING:
+    from clipcls.models.base import Encoder
+
+FILE_COLUMNS = ("path", "file", "filename", "image")
+TEXT_COLUMNS = ("text", "caption", "description")
+"""What the two columns of a table of pairs may be called, the likelier first."""
+BEFORE, AFTER = "path", "error"
+"""The columns of the CSV around those of the texts."""
+
+
+# --- texts ----------------------------------------------------------------------------------------
+
+
+def read_texts(path: Path) -> list[str]:
+    """Return the lines of a .txt file; blank ones and those that begin with `#` do not count.
+
+    Raises:
+        OptionError: It cannot be read, is a table, or holds no texts.
+    """
+    if path.suffix.lower() in (".csv", ".tsv", ".json"):
+        raise OptionError(
+            f"{path}: --texts reads a .txt file, one text per line: give a table of files and texts"
+            " with --pairs, labels with --labels-file"
+        )
+    name, content = read_file(path, OptionError)
+    texts = [line for _, line in content_lines(content, name)]
+    if not texts:
+        raise OptionError(f"{name}: the file holds no texts: write one per line, or give --text")
+    return texts
+
+
+def read_pairs(path: Path, images: Sequence[str]) -> list[str]:
+    """Return the text that a table gives to each image.
+
+    A row belongs to the image whose path is, or ends with, what its column of files says; rows
+    without an image do not count.
+
+    Args:
+        path: A CSV file with one of `FILE_COLUMNS` and one of `TEXT_COLUMNS`; commas, semicolons
+            or tabs.
+        images: The paths of N images.
+
+    Returns:
+        N texts, in the order of the images.
+
+    Raises:
+        OptionError: A column, the row of an image or the file itself is missing, or a file has two
+            rows.
+    """
+    name, content = read_file(path, OptionError)
+    separator = max(",;\t", key=content.partition("\n")[0].count)
+    try:
+        header, *rows = csv.reader(io.StringIO(content, newline=""), delimiter=separator)
+    except (csv.Error, ValueError) as error:
+        raise OptionError(f"{name}: --pairs reads a CSV file, and this is none: {error}") from error
+    columns = [cell.strip().lower() for cell in header]
+    files = next((columns.index(known) for known in FILE_COLUMNS if known in columns), None)
+    words = next((columns.index(known) for known in TEXT_COLUMNS if known in columns), None)
+    if files is None or words is None:
+        raise OptionError(
+            f"{name}: the columns are {', '.join(header)}; --pairs needs one of files"
+            f" ({', '.join(FILE_COLUMNS)}) and one of texts ({', '.join(TEXT_COLUMNS)})"
+        )
+    table: dict[tuple[str, ...], str] = {}
+    for row in rows:
+        if len(row) <= max(files, words):
+            continue
+        parts = PurePath(row[files].strip()).parts
+        if parts in table:
+            raise OptionError(
+                f"{name}: {row[files]} has two rows: --pairs takes one text per image, remove one"
+            )
+        table[parts] = row[words].strip()
+    texts: list[str] = []
+    missing: list[str] = []
+    for image in images:
+        parts = PurePath(printable_path(image)).parts
+        ends = (parts[i:] for i in range(len(parts)))
+        text = next((table[end] for end in ends if end in table), None)
+        (missing if text is None else texts).append(image if text is None else text)
+    if missing:
+        raise OptionError(
+            f"{name}: no row for {len(missing)} of {len(images)} images ({missing[0]}): add rows to"
+            f" the file of --pairs, column {header[files]}, or leave the images out with --exclude"
+        )
+    return texts
+
+
+def finish_texts(texts: Sequence[str], prefix: str = "") -> tuple[str, ...]:
+    """Put the prefix before each text.
+
+    Raises:
+        OptionError: A text is empty, there twice, cannot stand in a table, or has the name of
+            another column.
+    """
+    finished: dict[str, None] = {}
+    for text in texts:
+        full = prefix + text
+        if not text.strip():
+            raise OptionError("a text is empty: write what --text, --texts or --pairs should say")
+        if not is_writable(full):
+            raise OptionError(
+                f"the text {full!r} holds a line break, tab or other character that no table can"
+                " hold: remove it (--text, --texts, --pairs, --prefix)"
+            )
+        if full in finished:
+            raise OptionError(
+                f"the text '{full}' is there twice: every text is a column of its own, remove one"
+                " (--text, --texts, --pairs)"
+            )
+        if full in (BEFORE, AFTER):
+            raise OptionError(
+                f"the text '{full}' is the name of a fixed column of the output ({BEFORE},"
+                f" {AFTER}): word it otherwise, or put --prefix before it"
+            )
+        finished[full] = None
+    return tuple(finished)
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Similarity:
+    """How similar N images and T texts are.
+
+    Attributes:
+        paths: N paths, as found.
+        texts: T finished texts.
+        matrix: (N, T) float32, cosine similarities; the row of a failed image is NaN.
+        failures: The images that failed; their `index` is a row of the matrix.
+        paired: Whether text i is image i's own (T = N).
+    """
+
+    paths: tuple[str, ...]
+    texts: tuple[str, ...]
+    matrix: Float32
+    failures: tuple[Failure, ...]
+    paired: bool = False
+
+    @property
+    def scored(self) -> list[int]:
+        """The rows of the images that did not fail."""
+        failed = {failure.index for failure in self.failures}
+        return [i for i in range(len(self.paths)) if i not in failed]
+
+    def own_is_best(self) -> int:
+        """Return for how many of the scored images no text is more similar than their own."""
+        best = self.matrix[self.scored].argmax(axis=1)
+        return sum(int(text) == image for text, image in zip(best, self.scored, strict=True))
+
+    def csv(self) -> bytes:
+        """Return the table: a row per image, a column per text, six decimals, UTF-8 and CRLF."""
+        reasons = {failure.index: printable_path(failure.reason) for failure in self.failures}
+        stream = io.StringIO(newline="")
+        writer = csv.writer(stream)
+        writer.writerow([BEFORE, *self.texts, AFTER])
+        for i, (path, row) in enumerate(zip(self.paths, self.matrix.tolist(), strict=True)):
+            cells = [""] * len(row) if i in reasons else [f"{value:.6f}" for value in row]
+            writer.writerow([printable_path(path), *cells, reasons.get(i, "")])
+        return stream.getvalue().encode("utf-8")
+
+
+def text_classifier(
+    texts: Sequence[str],
+    *,
+    model: str | ModelSpec | Encoder | None = None,
+    decode: DecodeOptions | None = None,
+    runtime: RuntimeOptions | None = None,
+) -> Classifier:
+    """Return a classifier whose labels are finished texts, taken as they are; loads no model.
+
+    Args:
+        texts: T texts, as `finish_texts` returns them.
+        model: As for `Classifier`, like the others.
+        decode: What is taken for an image, and how it is fitted to the model.
+        runtime: Device, precision, batch size, decode threads.
+    """
+    # Numbers for names: as a text, `note` or `a|b` is fine, as a label it is not.
+    labels = [Label(f"text {number}", (text,)) for number, text in enumerate(texts, 1)]
+    return Classifier(labels, model=model, templates=["<>"], decode=decode, runtime=runtime)
+
+
+def compare(
+    classifier: Classifier,
+    paths: Sequence[str],
+    *,
+    paired: bool = False,
+    seen: Callable[[Record], None] = lambda record: None,
+) -> Similarity:
+    """Compare each image with each text.
+
+    Args:
+        classifier: What `text_classifier` returned.
+        paths: N image files.
+        paired: Whether text i is image i's own.
+        seen: Told of each record as it comes.
+
+    Raises:
+        ClipclsError: The model cannot be loaded or gives no finite numbers.
+    """
+    warn, [first, *others] = classifier.warn, classifier.labels
+    # No probability is shown here, so that of a single text need not be explained.
+    only = f"'{first}' is the only label" if not others else None
+    classifier.warn = lambda text: None if only and text.startswith(only) else warn(text)
+    texts = tuple(classifier.prompts.flat())
+    matrix = np.full((len(paths), len(texts)), np.nan, dtype=np.float32)
+    failures = []
+    for record in classifier.classify(paths):
+        seen(record)
+        if isinstance(record, Failure):
+            failures.append(record)
+        else:
+            matrix[record.index] = record.similarities
+    return Similarity(tuple(paths), texts, matrix, tuple(failures), paired)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def check_output(
+    path: Path, extensions: Sequence[str], overwrite: bool, reads: Iterable[str]
+) -> None:
+    """Refuse a file that cannot be written, or must not be.
+
+    Args:
+        path: The output.
+        extensions: Those that it may have.
+        overwrite: Whether it may be there.
+        reads: The files that it is made from.
+
+    Raises:
+        OptionError: Its extension, its folder or what is there will not do.
+        OutputExistsError: It is there and may not be replaced.
+    """
+    if path.suffix.lower() not in extensions:
+        raise OptionError(
+            f"the extension of {path} says no format: name the file of -o {', '.join(extensions)}"
+        )
+    if path.is_dir():
+        raise OptionError(f"{path} is a folder: name a file (-o {path}/similarity.csv)")
+    if not path.parent.is_dir():
+        raise OptionError(f"the folder {path.parent} does not exist: make it, or change -o")
+    if not path.exists():
+        return
+    if not overwrite:
+        raise OutputExistsError(
+            f"{path} exists: --overwrite replaces it, or choose another file with -o"
+        )
+    for read in reads:
+        # What is missing or unreadable cannot be lost.
+        with suppress(OSError, ValueError):
+            if os.path.samefile(read, path):
+                raise OptionError(f"{path} is read by this run: choose another file with -o")
+
+
+def save(path: Path, data: bytes) -> None:
+    """Write a file that appears when it is complete; a link is followed.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(data)
+        move_into_place(partial, target)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
