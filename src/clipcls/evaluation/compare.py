@@ -7,7 +7,7 @@ pairs (Holm 1979), because the best of ten equal wordings always looks good.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,13 @@ from clipcls.evaluation.metrics import (
     Floats,
     Metrics,
     Scores,
-    average_precision_of,
+    Weighted,
     bootstrap,
     interval,
+    means_of,
     measure,
     measure_multi_label,
+    ranking_figures,
 )
 from clipcls.evaluation.truth import Truth
 from clipcls.observer import Observer
@@ -291,14 +293,15 @@ def compare(outcomes: Sequence[Outcome]) -> Comparison:
     }
     if not both:
         raise OptionError("no image was scored by all variants, so nothing can be compared")
-    figure: Callable[[Outcome], Callable[[Floats], Floats]]
     if outcomes[0].multi_label:
-        name, figure = "mean_average_precision", _average_precision
+        name = "mean_average_precision"
+        functions = [_named(key, outcome) for key, outcome in common.items()]
     else:
-        name, figure = "accuracy", _accuracy
-    functions = {key: figure(outcome) for key, outcome in common.items()}
-    ones = np.ones((1, len(both)))
-    values = {key: float(function(ones)[0]) for key, function in functions.items()}
+        name = "accuracy"
+        right = {key: outcome.scores().correct for key, outcome in common.items()}
+        functions = [means_of(right)]
+    points = [function(np.ones((1, len(both)))) for function in functions]
+    values = {key: float(value[0]) for found in points for key, value in found.items()}
     drawn = bootstrap(functions, len(both), RESAMPLES)
     ranking = sorted(values, key=lambda key: -values[key])
     tested: list[tuple[str, str, Figure, int | None, int | None, float]] = []
@@ -311,21 +314,18 @@ def compare(outcomes: Sequence[Outcome]) -> Comparison:
             p_value = min(1.0, 2 * max(turned, 1 / len(differences)))
             tested.append((first, second, difference, None, None, p_value))
         else:
-            right, other = common[first].scores().correct, common[second].scores().correct
-            counts = int((right & ~other).sum()), int((other & ~right).sum())
+            one, other = right[first], right[second]
+            counts = int((one & ~other).sum()), int((other & ~one).sum())
             tested.append((first, second, difference, *counts, mcnemar(*counts)))
     adjusted = holm([row[-1] for row in tested])
     pairs = tuple(Pair(*row[:-1], p) for row, p in zip(tested, adjusted, strict=True))
     return Comparison(name, tuple(ranking), pairs, len(both))
 
 
-def _accuracy(outcome: Outcome) -> Callable[[Floats], Floats]:
-    correct = outcome.scores().correct.astype(np.float64)
-    return lambda weights: weights @ correct / weights.sum(axis=1)
-
-
-def _average_precision(outcome: Outcome) -> Callable[[Floats], Floats]:
-    return average_precision_of(outcome.truth_matrix(), outcome.probabilities())
+def _named(name: str, outcome: Outcome) -> Weighted:
+    """Return mean average precision, by the variant's name, as a function of weights."""
+    figures = ranking_figures(outcome.truth_matrix(), outcome.probabilities())
+    return lambda weights: {name: figures(weights)["average_precision"]}
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

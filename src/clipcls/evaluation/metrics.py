@@ -9,7 +9,8 @@ Shapes: N images, C labels, B resamples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,8 +21,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-Weighted = Callable[[Floats], Floats]
-"""(B, N) weights, which are counts of draws -> (B,) values."""
+Weighted = Callable[[Floats], dict[str, Floats]]
+"""(B, N) weights, which are counts of draws -> name -> (B,) values."""
 
 SCHEMA = 1
 """Version of the layout of `metrics.json`."""
@@ -30,7 +31,7 @@ RESAMPLES = 2000
 BINS = 15
 """Bins of the calibration error, of equal width: those of Guo et al. 2017 (arXiv:1706.04599)."""
 
-_MOST_WORK = 2e9
+_MOST_WORK = 1e8
 """Resamples x images x labels for the ranking figures; beyond, fewer resamples are drawn."""
 _CHUNK = 2_000_000
 """Weights in memory at once."""
@@ -142,13 +143,14 @@ def resamples(images: int, count: int, seed: int = 0) -> Iterator[Floats]:
         )
 
 
-def bootstrap(functions: Mapping[str, Weighted], images: int, count: int) -> dict[str, Floats]:
-    """Return (B,) values of each function over the same resamples."""
-    parts: dict[str, list[Floats]] = {name: [] for name in functions}
+def bootstrap(functions: Sequence[Weighted], images: int, count: int) -> dict[str, Floats]:
+    """Return name -> (B,) values of all functions over the same resamples."""
+    parts: dict[str, list[Floats]] = defaultdict(list)
     with np.errstate(invalid="ignore", divide="ignore"):
         for weights in resamples(images, count):
-            for name, function in functions.items():
-                parts[name].append(function(weights))
+            for function in functions:
+                for name, values in function(weights).items():
+                    parts[name].append(values)
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
@@ -184,8 +186,15 @@ def _share(successes: int, images: int, resampled: Floats) -> Figure:
     return _figure(successes / images, resampled)
 
 
-def _mean_of(values: NDArray[Any]) -> Weighted:
-    return lambda weights: weights @ values.astype(np.float64) / weights.sum(axis=1)
+def means_of(columns: Mapping[str, NDArray[Any]]) -> Weighted:
+    """Return the means of (N,) columns as a function of weights."""
+    table = np.column_stack([values.astype(np.float64) for values in columns.values()])
+
+    def means(weights: Floats) -> dict[str, Floats]:
+        values = weights @ table / weights.sum(axis=1, keepdims=True)
+        return dict(zip(columns, values.T, strict=True))
+
+    return means
 
 
 def _grouping(groups: Ints, count: int) -> Callable[[Floats], Floats]:
@@ -197,32 +206,24 @@ def _grouping(groups: Ints, count: int) -> Callable[[Floats], Floats]:
     return lambda weights: np.asarray(weights @ matrix)
 
 
-def _confusion_figures(scores: Scores) -> dict[str, Weighted]:
-    """Balanced accuracy, macro F1 and Cohen's kappa as functions of weights."""
+def _confusion_figures(scores: Scores) -> Weighted:
+    """Balanced accuracy, macro F1 and Cohen's kappa as a function of weights."""
     labels = len(scores.labels)
-    support_of = _grouping(scores.truth, labels)
-    predicted_of = _grouping(scores.predicted, labels + 1)
-    hits_of = _grouping(scores.truth, labels)
+    by_truth = _grouping(scores.truth, labels)
+    by_prediction = _grouping(scores.predicted, labels + 1)
 
-    def counts(weights: Floats) -> tuple[Floats, Floats, Floats]:
-        return hits_of(weights * scores.correct), support_of(weights), predicted_of(weights)
-
-    def balanced(weights: Floats) -> Floats:
-        hits, support, _ = counts(weights)
-        return _mean_over(hits / support, support > 0)
-
-    def macro_f1(weights: Floats) -> Floats:
-        hits, support, predicted = counts(weights)
-        return _mean_over(2 * hits / (support + predicted[:, :labels]), support > 0)
-
-    def kappa(weights: Floats) -> Floats:
-        hits, support, predicted = counts(weights)
+    def figures(weights: Floats) -> dict[str, Floats]:
+        hits, support = by_truth(weights * scores.correct), by_truth(weights)
+        predicted = by_prediction(weights)[:, :labels]
         total = weights.sum(axis=1)
-        chance = (support * predicted[:, :labels]).sum(axis=1) / total**2
-        kappas: Floats = (hits.sum(axis=1) / total - chance) / (1 - chance)
-        return kappas
+        chance = (support * predicted).sum(axis=1) / total**2
+        return {
+            "balanced_accuracy": _mean_over(hits / support, support > 0),
+            "f1_macro": _mean_over(2 * hits / (support + predicted), support > 0),
+            "cohen_kappa": (hits.sum(axis=1) / total - chance) / (1 - chance),
+        }
 
-    return {"balanced_accuracy": balanced, "f1_macro": macro_f1, "cohen_kappa": kappa}
+    return figures
 
 
 def _mean_over(values: Floats, known: Bools) -> Floats:
@@ -231,46 +232,35 @@ def _mean_over(values: Floats, known: Bools) -> Floats:
     return means
 
 
-def _ranking_figures(truth: Bools, scores: Floats) -> dict[str, Weighted]:
-    """Macro ROC-AUC and average precision of (N, C) truths and scores, as functions of weights."""
-    sorted_labels = []
+def ranking_figures(truth: Bools, scores: Floats) -> Weighted:
+    """Macro ROC-AUC and average precision of (N, C) truths and scores as a function of weights."""
+    curves = []
     for label in np.flatnonzero(truth.any(axis=0)):
         order = np.argsort(-scores[:, label], kind="stable")
         ordered = scores[order, label]
         # Images of equal score are one step of the curve.
         starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        sorted_labels.append((order, starts, truth[order, label]))
+        positive = truth[order, label]
+        curves.append((order[positive], order[~positive], starts, positive))
 
-    def steps(weights: Floats) -> Iterator[tuple[Floats, Floats]]:
-        for order, starts, positive in sorted_labels:
-            drawn = weights[:, order]
-            yield (
-                np.add.reduceat(drawn * positive, starts, axis=1),
-                np.add.reduceat(drawn * ~positive, starts, axis=1),
-            )
+    def figures(weights: Floats) -> dict[str, Floats]:
+        # Images first, so that sums along a curve run over whole rows.
+        drawn = np.ascontiguousarray(weights.T)
+        areas, precisions = [], []
+        for own, others, starts, positive in curves:
+            right, wrong = np.zeros_like(drawn), np.zeros_like(drawn)
+            right[positive], wrong[~positive] = drawn[own], drawn[others]
+            if len(starts) < len(drawn):
+                right, wrong = (np.add.reduceat(part, starts, axis=0) for part in (right, wrong))
+            found, passed = np.cumsum(right, axis=0), np.cumsum(wrong, axis=0)
+            # Pairs of an image of the label and one of another that rank rightly, ties by half.
+            pairs = np.einsum("nb,nb->b", right, passed[-1] - passed + wrong / 2)
+            areas.append(pairs / (found[-1] * passed[-1]))
+            shares = found / np.maximum(found + passed, 1)
+            precisions.append(np.einsum("nb,nb->b", right, shares) / found[-1])
+        return {"roc_auc": _nanmean(areas), "average_precision": _nanmean(precisions)}
 
-    def auc(weights: Floats) -> Floats:
-        areas = []
-        for right, wrong in steps(weights):
-            below = wrong.sum(axis=1, keepdims=True) - np.cumsum(wrong, axis=1) + wrong / 2
-            pairs = right.sum(axis=1) * wrong.sum(axis=1)
-            areas.append((right * below).sum(axis=1) / pairs)
-        return _nanmean(areas)
-
-    def average_precision(weights: Floats) -> Floats:
-        values = []
-        for right, wrong in steps(weights):
-            found = np.cumsum(right, axis=1)
-            shares = found / np.maximum(found + np.cumsum(wrong, axis=1), 1)
-            values.append((right * shares).sum(axis=1) / right.sum(axis=1))
-        return _nanmean(values)
-
-    return {"roc_auc": auc, "average_precision": average_precision}
-
-
-def average_precision_of(truth: Bools, scores: Floats) -> Weighted:
-    """Return macro average precision of (N, C) truths and scores as a function of weights."""
-    return _ranking_figures(truth, scores)["average_precision"]
+    return figures
 
 
 def _nanmean(rows: list[Floats]) -> Floats:
@@ -323,26 +313,19 @@ def measure(scores: Scores) -> Metrics:
     classes = list(range(count + 1))
     confusion = confusion_matrix(scores.truth, scores.predicted, labels=classes)[:count]
     per_class, averages = _per_class(scores, confusion)
-    means = {
+    means: dict[str, NDArray[Any]] = {
         "accuracy": scores.correct,
         **{f"top_{k}_accuracy": scores.place < k for k in (3, 5) if _says_something(scores, k)},
     }
     ranking = min(RESAMPLES, max(200, int(_MOST_WORK / (images * count))))
-    drawn = bootstrap(
-        {
-            **{name: _mean_of(values) for name, values in means.items()},
-            **_confusion_figures(scores),
-            "log_loss": _mean_of(scores.log_losses),
-            "brier_score": _mean_of(scores.brier_scores),
-            "calibration_error": _calibration_error_of(scores),
-        },
-        images,
-        RESAMPLES,
-    )
-    functions = _ranking_figures(scores.onehot, scores.probabilities)
-    drawn |= bootstrap(functions, images, ranking) if scores.depth == count else {}
-    with np.errstate(invalid="ignore", divide="ignore"):
-        error = float(_calibration_error_of(scores)(np.ones((1, images)))[0])
+    losses = {"log_loss": scores.log_losses, "brier_score": scores.brier_scores}
+    calibration = _calibration_error(scores)
+    functions = [means_of(means | losses), _confusion_figures(scores), calibration]
+    drawn = bootstrap(functions, images, RESAMPLES)
+    if scores.depth == count:
+        by_rank = ranking_figures(scores.onehot, scores.probabilities)
+        drawn |= bootstrap([by_rank], images, ranking)
+    error = float(calibration(np.ones((1, images)))["calibration_error"][0])
     told_apart = len({*scores.truth.tolist(), *scores.predicted.tolist()}) > 1
     kappa = cohen_kappa_score(scores.truth, scores.predicted) if told_apart else float("nan")
     known = [row for row in per_class if row["support"]]
@@ -427,14 +410,14 @@ def _ranking_points(truth: Bools, scores: Floats) -> dict[str, float | None]:
     }
 
 
-def _calibration_error_of(scores: Scores) -> Weighted:
+def _calibration_error(scores: Scores) -> Weighted:
     """Expected calibration error: mean distance of confidence and accuracy over the bins."""
     in_bins = _grouping(scores.bins, BINS)
     gaps = scores.correct - scores.confidence
 
-    def error(weights: Floats) -> Floats:
-        totals: Floats = np.abs(in_bins(weights * gaps)).sum(axis=1) / weights.sum(axis=1)
-        return totals
+    def error(weights: Floats) -> dict[str, Floats]:
+        totals = np.abs(in_bins(weights * gaps)).sum(axis=1)
+        return {"calibration_error": totals / weights.sum(axis=1)}
 
     return error
 
@@ -510,19 +493,17 @@ def measure_multi_label(
     present = np.flatnonzero(truth.any(axis=0))
     hits = truth & predicted
 
-    def micro(weights: Floats) -> Floats:
-        marks = weights @ (truth.sum(axis=1) + predicted.sum(axis=1))
-        figures: Floats = 2 * (weights @ hits.sum(axis=1)) / marks
-        return figures
-
-    def macro(weights: Floats) -> Floats:
-        totals = weights @ (truth.astype(float) + predicted)
-        support = weights @ truth.astype(float)
-        return _mean_over(2 * (weights @ hits.astype(float)) / totals, support > 0)
+    def f1_of(weights: Floats) -> dict[str, Floats]:
+        found, support, taken = (weights @ part.astype(float) for part in (hits, truth, predicted))
+        totals = support + taken
+        return {
+            "f1_micro": 2 * found.sum(axis=1) / totals.sum(axis=1),
+            "f1_macro": _mean_over(2 * found / totals, support > 0),
+        }
 
     ranking = min(RESAMPLES, max(200, int(_MOST_WORK / (images * len(labels)))))
-    drawn = bootstrap({"f1_micro": micro, "f1_macro": macro}, images, RESAMPLES)
-    drawn |= bootstrap(_ranking_figures(truth, probabilities), images, ranking)
+    drawn = bootstrap([f1_of], images, RESAMPLES)
+    drawn |= bootstrap([ranking_figures(truth, probabilities)], images, ranking)
     options = {"zero_division": 0.0}
     known = [row for row in rows if row["support"]]
     points = {
