@@ -49,7 +49,7 @@ def test_no_logit_scale_is_a_constant(path: Path) -> None:
         and any(isinstance(s, ast.Constant) and s.value == 100.0 for s in (node.left, node.right))
     ]
     # The one place is a percentage in a table for people.
-    assert [p for p in products if p != "100 * count"] == []
+    assert [p for p in products if p != "100 * share"] == []
 
 
 def test_drawers_without_a_name_of_their_own_do_not_exist() -> None:

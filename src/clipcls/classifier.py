@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipcls.embed import EmbeddingStream, Stages, embed, embedded
-from clipcls.errors import ModelError
+from clipcls.errors import CalibrationError, ModelError
 from clipcls.inputs.decode import is_candidate, load_image
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.walk import PathStream
@@ -22,13 +22,14 @@ from clipcls.models.files import Tell
 from clipcls.models.names import ModelSpec, default_model, resolve_model
 from clipcls.models.openclip import load_encoder
 from clipcls.options import (
+    Calibration,
     DecodeOptions,
     DiscoveryOptions,
     Precision,
     RuntimeOptions,
     ScoringOptions,
 )
-from clipcls.prompts import DEFAULT_SET, build_prompts, make_templates
+from clipcls.prompts import DEFAULT_SET, PromptSet, build_prompts, make_templates
 from clipcls.question import ModelChoice, Question
 from clipcls.records import Failure, Prediction, Record
 from clipcls.scoring import Scorer, check_labels_fit, class_matrix, score
@@ -97,6 +98,8 @@ class Classifier:
         self._decode = decode or DecodeOptions()
         self._runtime = runtime or RuntimeOptions()
         check_labels_fit(self.prompts.labels, self._scoring)
+        if self._scoring.calibration is not None:
+            _check_calibrated_prompts(self._scoring.calibration, self.prompts)
         if model is None or isinstance(model, str):
             model = resolve_model(model or default_model())
         self._model = model
@@ -116,6 +119,7 @@ class Classifier:
     def encoder(self) -> Encoder:
         """The model, loaded when it is first asked for."""
         if not isinstance(self._model, ModelSpec):
+            self._check_calibrated_model()
             return self._model
         # First, because a device that is not there must not cost a download.
         device = self.device
@@ -141,12 +145,29 @@ class Classifier:
             self.warn(note)
         self._model.checkpoint(tell)
         self._settled = True
+        self._check_calibrated_model()
 
     def fingerprint(self, precision: Precision) -> str:
         """Return the digest of whatever changes an embedding, without loading the model."""
         if isinstance(self._model, ModelSpec):
             return self._model.fingerprint(precision, self._decode.fit)
         return self._model.fingerprint
+
+    def _check_calibrated_model(self) -> None:
+        """Refuse a calibration that was fitted for another model.
+
+        Raises:
+            CalibrationError: It was.
+        """
+        fitted = self._scoring.calibration
+        if fitted is None or fitted.model_fingerprint == self.fingerprint(Precision.FP32):
+            return
+        what = (
+            f"the model {self.name} with other weights, preprocessing or --fit"
+            if fitted.model == self.name
+            else f"the model {fitted.model}, and this run uses {self.name}"
+        )
+        raise CalibrationError(f"--calibration was fitted for {what}: run clipcls calibrate again")
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -240,6 +261,27 @@ class Classifier:
             yield (
                 f"'{long[0][0][:60]}...'{more}: {long[0][1]} tokens, {encoder.name} reads {limit}"
                 " and ignores the rest; shorten the wording or the template"
+            )
+
+
+def _check_calibrated_prompts(fitted: Calibration, prompts: PromptSet) -> None:
+    """Refuse a calibration that was fitted for other labels or prompts.
+
+    Raises:
+        CalibrationError: It was; says what differs.
+    """
+    before = dict(fitted.prompts)
+    if tuple(before) != prompts.labels:
+        raise CalibrationError(
+            f"--calibration was fitted for the labels {', '.join(before)}, and these are"
+            f" {', '.join(prompts.labels)}: run clipcls calibrate again"
+        )
+    for label, texts in zip(prompts.labels, prompts.prompts, strict=True):
+        if before[label] != texts:
+            raise CalibrationError(
+                f"--calibration was fitted for other prompts: of '{label}' it was"
+                f" {before[label][0]!r} and is now {texts[0]!r}"
+                f" ({len(before[label])} and {len(texts)} in all): run clipcls calibrate again"
             )
 
 

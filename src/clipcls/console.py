@@ -195,7 +195,7 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
         table.add_column("images", justify="right")
         table.add_column("share", justify="right")
         for name, count in counts.most_common(_MOST_ROWS):
-            table.add_row(plain(name), str(count), f"{100 * count / total:.1f} %")
+            table.add_row(plain(name), str(count), percent(count / total))
         rest = counts.most_common()[_MOST_ROWS:]
         if rest:
             table.add_row(Text(f"{len(rest)} more", style="dim"), str(sum(n for _, n in rest)), "")
@@ -238,6 +238,11 @@ def show_image(prediction: Prediction, top_k: int | None = None) -> None:
 def plain(text: str, style: str = "") -> Text:
     """Return text that a terminal shows as it is."""
     return Text(visible(text), style=style)
+
+
+def percent(share: float) -> str:
+    """Return a share as people read it: `58.3 %`."""
+    return f"{100 * share:.1f} %"
 
 
 def said(number: int, noun: str) -> str:

@@ -9,7 +9,8 @@ ClipclsError                 exit code 1
 │   ├── InputError           2  image paths, globs, lists that lead nowhere
 │   ├── UnknownModelError    2  a model name that means nothing
 │   ├── OutputExistsError    2  the output is there and nobody said --overwrite or --resume
-│   └── ResumeError          2  what is to be resumed belongs to a different run
+│   ├── ResumeError          2  what is to be resumed belongs to a different run
+│   └── CalibrationError     2  a calibration file, or one that was fitted for something else
 ├── ModelError               1  a model that exists but cannot be loaded
 │   ├── ModelDownloadError   1  weights that are neither here nor reachable
 │   └── WeightsMismatchError 1  weights that do not belong to the architecture
@@ -65,6 +66,10 @@ class OutputExistsError(UsageError):
 
 class ResumeError(UsageError):
     """What is to be resumed belongs to a different run, or nobody knows to which."""
+
+
+class CalibrationError(UsageError):
+    """A calibration file cannot be read, or was fitted for other labels, prompts or weights."""
 
 
 class ModelError(ClipclsError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from clipcls.records import Record, RunReport
@@ -21,6 +22,9 @@ class Observer:
     """
 
     downloading: Tell | None = None
+
+    def joined(self, lines: Iterable[str]) -> None:
+        """Images and their truth came together; what did not, and what was guessed, a line each."""
 
     def loading(self, model: str, device: DeviceChoice) -> None:
         """The model of that name is about to be loaded."""

@@ -77,7 +77,7 @@ class _Fingerprinted:
     def described(self) -> dict[str, object]:
         """Return the fields that can change a result, JSON-ready, in their order of definition."""
         return {
-            f.name: value.value if isinstance(value := getattr(self, f.name), Enum) else value
+            f.name: _plain(getattr(self, f.name))
             for f in fields(self)  # type: ignore[arg-type]
             if not f.metadata.get("no_result")
         }
@@ -88,9 +88,36 @@ class _Fingerprinted:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _plain(value: object) -> object:
+    if isinstance(value, _Fingerprinted):
+        return value.described()
+    return value.value if isinstance(value, Enum) else value
+
+
 def _check_fraction(flag: str, value: float | None) -> None:
     if value is not None and not 0.0 <= value <= 1.0:
         raise OptionError(f"{flag} is {value}: give a number from 0 to 1")
+
+
+@dataclass(frozen=True)
+class Calibration(_Fingerprinted):
+    """What makes probabilities hold, fitted for certain prompts and a certain model.
+
+    Attributes:
+        model: The model's name.
+        model_fingerprint: The model's at `fp32`: a calibration does not depend on the precision.
+        prompts: (label, its prompts) for each of the C labels.
+        temperature: What logits are divided by.
+        biases: C numbers that are added then; empty for none.
+        threshold: Highest probability below this means `unknown`; None for no threshold.
+    """
+
+    model: str
+    model_fingerprint: str
+    prompts: tuple[tuple[str, tuple[str, ...]], ...]
+    temperature: float
+    biases: tuple[float, ...] = ()
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,22 +126,37 @@ class ScoringOptions(_Fingerprinted):
 
     Attributes:
         multi_label: Independent sigmoid per label in place of a softmax over the labels.
-        threshold: Highest probability below this means `unknown` (0 to 1).
+        threshold: Highest probability below this means `unknown` (0 to 1); None leaves it to the
+            calibration.
         margin: Distance of the two highest probabilities below this means `unknown` (0 to 1).
+        calibration: What `clipcls calibrate` found.
     """
 
     multi_label: bool = False
     threshold: float | None = None
     margin: float | None = None
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         _check_fraction("--threshold", self.threshold)
         _check_fraction("--margin", self.margin)
+        if self.calibration is not None and self.multi_label:
+            raise OptionError(
+                "--calibration and --multi-label contradict each other: a calibration is for"
+                " probabilities over all labels"
+            )
+
+    @property
+    def least_probability(self) -> float | None:
+        """The threshold in force: the explicit one, else the calibration's."""
+        if self.threshold is None and self.calibration is not None:
+            return self.calibration.threshold
+        return self.threshold
 
     @property
     def can_reject(self) -> bool:
         """Whether a prediction can become `unknown`."""
-        return self.threshold is not None or self.margin is not None
+        return self.least_probability is not None or self.margin is not None
 
 
 @dataclass(frozen=True)

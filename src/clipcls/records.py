@@ -42,7 +42,7 @@ class Prediction:
         prediction: The label with the highest logit, or `unknown`.
         probability: That label's probability, also when the prediction is `unknown`.
         probabilities: (C,) float64.
-        logits: (C,) float32, `scale * similarity + bias`.
+        logits: (C,) float32, `scale * similarity + bias`, calibrated where a calibration is used.
         similarities: (C,) float32, cosine similarity of image and class embedding.
         note: Empty, or what is worth knowing about the image (a truncated one was accepted).
     """

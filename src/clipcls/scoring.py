@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcls.errors import LabelError
-from clipcls.options import ScoringOptions
+from clipcls.options import Calibration, ScoringOptions
 from clipcls.records import UNKNOWN, Embedded, Failure, Prediction, Record
 
 Float32 = NDArray[np.float32]
@@ -57,6 +57,17 @@ def sigmoid(logits: Float32) -> Float64:
     return probabilities
 
 
+def calibrated(logits: Float32, calibration: Calibration) -> Float32:
+    """Return (..., C) logits divided by the temperature, with the biases added.
+
+    Temperature scaling is that of Guo et al. 2017 (arXiv:1706.04599).
+    """
+    scaled = logits / np.float32(calibration.temperature)
+    if calibration.biases:
+        scaled = scaled + np.asarray(calibration.biases, dtype=np.float32)
+    return scaled.astype(np.float32)
+
+
 def check_labels_fit(labels: Sequence[str], options: ScoringOptions) -> None:
     """Refuse labels that the options make no sense with.
 
@@ -65,8 +76,8 @@ def check_labels_fit(labels: Sequence[str], options: ScoringOptions) -> None:
     """
     if options.can_reject and UNKNOWN in labels:
         raise LabelError(
-            f"the label '{UNKNOWN}' could not be told from a rejected image when --threshold or"
-            f" --margin is given: rename it (other={UNKNOWN} keeps its prompt)"
+            f"the label '{UNKNOWN}' could not be told from a rejected image when there is a"
+            f" threshold or --margin: rename it (other={UNKNOWN} keeps its prompt)"
         )
     if options.margin is not None and len(labels) < 2:
         raise LabelError("--margin compares two labels and there is one: add a label")
@@ -94,6 +105,8 @@ class Scorer:
         """Score one image; no other image takes part, so no batch size can change the result."""
         similarities: Float32 = self.classes @ image.embedding
         logits = (similarities * np.float32(self.scale) + np.float32(self.bias)).astype(np.float32)
+        if self.options.calibration is not None:
+            logits = calibrated(logits, self.options.calibration)
         probabilities = sigmoid(logits) if self.options.multi_label else softmax(logits)
         # Of the logits: float64 probabilities still saturate, and then many are the highest.
         best = int(logits.argmax())
@@ -111,7 +124,7 @@ class Scorer:
         )
 
     def _is_rejected(self, probabilities: Float64, best: int) -> bool:
-        threshold, margin = self.options.threshold, self.options.margin
+        threshold, margin = self.options.least_probability, self.options.margin
         if threshold is not None and probabilities[best] < threshold:
             return True
         if margin is None:

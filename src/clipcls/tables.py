@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from clipcls.console import plain, said
+from clipcls.console import percent, plain, said
+from clipcls.evaluation.bootstrap import Figure
+from clipcls.evaluation.calibration import Calibrated
 from clipcls.evaluation.compare import Comparison, Outcome
-from clipcls.evaluation.metrics import Figure, Metrics
-from clipcls.evaluation.truth import JoinReport
+from clipcls.evaluation.metrics import Metrics
 
 _MOST_CLASSES = 20
 """Classes of a table before only the worst are shown."""
@@ -44,29 +46,6 @@ _OF_MULTI_LABEL = {
     "best_f1": "F1 there",
 }
 """Key -> title of the columns of a table of classes."""
-
-
-def join_lines(report: JoinReport) -> Iterator[str]:
-    """Yield what was guessed and what did not come together, a line each."""
-    yield from report.notes
-    groups: tuple[tuple[str, str, Sequence[str]], ...] = (
-        ("row without an image", "rows without an image", report.rows_without_image),
-        ("image without a row", "images without a row", report.images_without_row),
-        ("ambiguous match", "ambiguous matches", [f"{n} {why}" for n, why in report.ambiguous]),
-        ("image without a label", "images without a label", report.without_truth),
-        (
-            "label that is not ours",
-            "labels that are not ours",
-            [f"{value} ({count})" for value, count in report.unknown_values.items()],
-        ),
-    )
-    for one, several, names in groups:
-        if names:
-            more = ", ..." if len(names) > 3 else ""
-            noun = one if len(names) == 1 else several
-            yield f"{len(names):,} {noun}, left out: {', '.join(names[:3])}{more}"
-    if report.left_out:
-        yield f"{report.left_out:,} labelled images left out, as asked"
 
 
 def show_metrics(outcome: Outcome, metrics: Metrics) -> None:
@@ -113,8 +92,8 @@ def show_comparison(
             pair = behind[name]
             points = pair.difference
             row += [
-                f"{100 * points.value:.1f}",
-                f"{100 * points.low:.1f} to {100 * points.high:.1f}",
+                percent(points.value),
+                _interval(figure, points),
                 f"{pair.p_value:.3f}" if pair.p_value >= 0.001 else "< 0.001",
             ]
         table.add_row(*row)
@@ -129,6 +108,56 @@ def show_comparison(
             f" {rivals}."
         )
     console.print(plain(verdict))
+
+
+def show_calibration(found: Calibrated, path: Path, wished: float | None = None) -> None:
+    """Print what a calibration does to the images that were held out.
+
+    Args:
+        found: The calibration.
+        path: Where it was written.
+        wished: The precision that was asked for.
+    """
+    console = _console()
+    console.print(
+        plain(f"Fitted on {said(found.fitted, 'image')}, judged on {found.held_out:,} others")
+    )
+    console.print()
+    interval = ("95 % interval", "left")
+    table = _table(("", "left"), ("before", "right"), interval, ("after", "right"), interval)
+    for name, after in found.after.items():
+        before = found.before[name]
+        cells = [
+            cell for f in (before, after) for cell in (_value(name, f.value), _interval(name, f))
+        ]
+        table.add_row(_TITLES[name], *cells)
+    console.print(table)
+    console.print()
+    own = found.calibration
+    console.print(plain(f"Temperature {own.temperature:.3f}"))
+    if own.biases:
+        named = sorted(zip(own.biases, (label for label, _ in own.prompts), strict=True))
+        (low, lowest), (high, highest) = named[0], named[-1]
+        console.print(plain(f"Biases from {low:+.3f} ({lowest}) to {high:+.3f} ({highest})"))
+    if own.threshold is not None and found.coverage is not None:
+        right = "none of them right"
+        if found.kept_right is not None:
+            share = found.kept_right
+            right = f"{_value('', share.value)} of them right ({_interval('', share)})"
+        console.print(
+            plain(
+                f"Threshold {own.threshold:.4f} keeps {_value('', found.coverage.value)} of the"
+                f" images, {right}"
+            )
+        )
+        if wished is not None and (found.kept_right is None or found.kept_right.value < wished):
+            console.print(
+                plain(
+                    f"That is less than the wished {percent(wished)}, which held where it was"
+                    " fitted: with more labelled images the two come together"
+                )
+            )
+    console.print(plain(f"Written to {path}; use it with --calibration {path}"))
 
 
 def _show_classes(console: Console, outcome: Outcome, metrics: Metrics) -> None:
@@ -161,7 +190,7 @@ def _cell(key: str, row: Mapping[str, Any], outcome: Outcome) -> str | Text:
     if value is None:
         absent = "no images" if not row["support"] else "never predicted"
         return Text(absent if key in ("recall", "precision", "average_precision") else "", "dim")
-    return f"{value:.3f}" if key == "best_threshold" else f"{100 * value:.1f} %"
+    return f"{value:.3f}" if key == "best_threshold" else percent(value)
 
 
 def _taken_for(place: int, labels: Sequence[str], metrics: Metrics) -> Text:
@@ -179,8 +208,8 @@ def _threshold_lines(metrics: Metrics) -> Iterator[str]:
         row = next(row for row in metrics.thresholds if row["threshold"] >= wanted)
         if row["accuracy"] is not None:
             yield (
-                f"--threshold {wanted:g} keeps {100 * row['coverage']:.1f} % of the images,"
-                f" {100 * row['accuracy']:.1f} % of them right"
+                f"--threshold {wanted:g} keeps {percent(row['coverage'])} of the images,"
+                f" {percent(row['accuracy'])} of them right"
             )
 
 
@@ -194,17 +223,17 @@ def _failed(outcome: Outcome, metrics: Metrics) -> str:
     if accuracy is None:
         return line
     share = accuracy.value * metrics.images / (metrics.images + len(failures))
-    return f"{line}; taken for wrong, accuracy is {100 * share:.1f} %"
+    return f"{line}; taken for wrong, accuracy is {percent(share)}"
 
 
 def _value(name: str, value: float) -> str:
-    return f"{value:.3f}" if name in _AS_NUMBER else f"{100 * value:.1f} %"
+    return f"{value:.3f}" if name in _AS_NUMBER else percent(value)
 
 
 def _interval(name: str, figure: Figure) -> str:
     if name in _AS_NUMBER:
         return f"{figure.low:.3f} to {figure.high:.3f}"
-    return f"{100 * figure.low:.1f} to {100 * figure.high:.1f} %"
+    return f"{percent(figure.low)} to {percent(figure.high)}"
 
 
 def _console() -> Console:

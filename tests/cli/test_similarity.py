@@ -113,7 +113,7 @@ def test_pairs_say_how_often_the_own_text_is_best(
         (["--text", "path"], "the name of a fixed column"),
         (["--texts", "none.txt"], "none.txt: cannot be read"),
         (["--pairs", "none.csv"], "none.csv: cannot be read"),
-        (["--pairs", "-", "--prefix", "x"], "the columns are"),
+        (["--pairs", "-", "--prefix", "x"], "- holds no rows"),
         (["--text", "a", "-o", "out.xlsx"], "the extension of out.xlsx says no format"),
         (["--text", "a", "-o", "none/out.csv"], "the folder none does not exist"),
         (["--text", "a", "--model", "ViT-B-33"], "ViT-B-32"),

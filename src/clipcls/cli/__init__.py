@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from clipcls import __version__
-from clipcls.cli import classify, evaluate, models, prompts, similarity
+from clipcls.cli import calibrate, classify, evaluate, models, prompts, similarity
 from clipcls.cli._base import Command, ErrorGroup, echo
 
 _EPILOG = """\
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.command("classify", cls=Command, epilog=classify.EPILOG)(classify.classify)
 app.command("evaluate", cls=Command, epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command("calibrate", cls=Command, epilog=calibrate.EPILOG)(calibrate.calibrate)
 app.command("similarity", cls=Command, epilog=similarity.EPILOG)(similarity.similarity)
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(models.app, name="models")

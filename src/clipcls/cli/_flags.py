@@ -14,6 +14,8 @@ from clipcls.errors import OptionError
 
 if TYPE_CHECKING:
     from clipcls.labels import Label
+    from clipcls.options import RuntimeOptions
+    from clipcls.question import ModelChoice
 
 _labels: Any = partial(typer.Option, rich_help_panel="Labels and prompts")
 _model: Any = partial(typer.Option, rich_help_panel="Model")
@@ -72,6 +74,14 @@ def labels_and_templates(
     for note in () if quiet else notes:
         echo(f"Note: {visible(note)}", err=True)
     return chosen
+
+
+def model_choice(model: str | None, arch: str | None, runtime: RuntimeOptions) -> ModelChoice:
+    """Return which model answers; without a name, the default one."""
+    from clipcls.models.names import default_model
+    from clipcls.question import ModelChoice
+
+    return ModelChoice(default_model() if model is None else model, arch, runtime)
 
 
 LabelsFlag = Annotated[

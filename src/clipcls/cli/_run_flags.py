@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from clipcls.errors import OptionError
-from clipcls.options import Fit, OutputFormat, Precision, Truncated
+from clipcls.options import Fit, OutputFormat, Precision, RuntimeOptions, ScoringOptions, Truncated
 
 if TYPE_CHECKING:
     from clipcls.console import Verbosity
@@ -32,6 +33,22 @@ def count_or_auto(text: str, flag: str) -> int | None:
     return int(text)
 
 
+def runtime_options(
+    device: str, precision: Precision, batch_size: str, workers: str
+) -> RuntimeOptions:
+    """Return where and how fast.
+
+    Raises:
+        OptionError: A value is not allowed.
+    """
+    return RuntimeOptions(
+        device=device,
+        precision=precision,
+        batch_size=count_or_auto(batch_size, "--batch-size"),
+        workers=count_or_auto(workers, "--workers"),
+    )
+
+
 def verbosity(quiet: bool, verbose: bool) -> Verbosity:
     """Return how much is said.
 
@@ -43,6 +60,21 @@ def verbosity(quiet: bool, verbose: bool) -> Verbosity:
     if quiet and verbose:
         raise OptionError("--quiet and --verbose contradict each other: give one of them")
     return Verbosity.QUIET if quiet else Verbosity.VERBOSE if verbose else Verbosity.NORMAL
+
+
+def scoring_options(
+    multi_label: bool, threshold: float | None, margin: float | None, calibration: Path | None
+) -> ScoringOptions:
+    """Return how logits become predictions.
+
+    Raises:
+        UsageError: A value is not allowed, or the calibration cannot be read.
+    """
+    if calibration is None:
+        return ScoringOptions(multi_label, threshold, margin)
+    from clipcls.evaluation.calibration import read_calibration
+
+    return ScoringOptions(multi_label, threshold, margin, read_calibration(calibration))
 
 
 OutputFlag = Annotated[
@@ -87,6 +119,15 @@ MarginFlag = Annotated[
         "--margin",
         metavar="M",
         help="Predict 'unknown' when the two best are closer than this (0 to 1).",
+    ),
+]
+
+CalibrationFlag = Annotated[
+    Path | None,
+    _scoring(
+        "--calibration",
+        metavar="FILE",
+        help="Use what clipcls calibrate found for these labels, prompts and model.",
     ),
 ]
 

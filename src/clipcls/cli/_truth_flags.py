@@ -60,13 +60,13 @@ def truth_options(
     Raises:
         UsageError: They contradict each other, or the file of class names cannot be used.
     """
+    from clipcls.evaluation.join import Naming
     from clipcls.evaluation.truth import TruthOptions, parse_mapping
     from clipcls.labels import read_labels
 
     return TruthOptions(
-        image_column=image_column,
+        naming=Naming(image_column, image_pattern),
         label_column=label_column,
-        image_pattern=image_pattern,
         mapping=parse_mapping(mapping or ()),
         class_names=() if class_names is None else read_labels(class_names),
         ignore_unknown=ignore_unknown,

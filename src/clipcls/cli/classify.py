@@ -20,8 +20,6 @@ from clipcls.options import (
     Fit,
     OutputOptions,
     Precision,
-    RuntimeOptions,
-    ScoringOptions,
     Truncated,
 )
 
@@ -64,6 +62,7 @@ def classify(
     multi_label: run_flags.MultiLabelFlag = False,
     threshold: run_flags.ThresholdFlag = None,
     margin: run_flags.MarginFlag = None,
+    calibration: run_flags.CalibrationFlag = None,
     recursive: run_flags.RecursiveFlag = True,
     exclude: run_flags.ExcludeFlag = None,
     null: run_flags.NullFlag = False,
@@ -89,36 +88,31 @@ def classify(
         overwrite=overwrite,
         resume=resume,
     )
-    scoring = ScoringOptions(multi_label=multi_label, threshold=threshold, margin=margin)
+    scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration)
     decode = DecodeOptions(max_megapixels=max_megapixels, truncated=truncated, fit=fit)
     discovery = DiscoveryOptions(
         recursive=recursive, null_separated=null, exclude=tuple(exclude or ())
     )
-    runtime = RuntimeOptions(
-        device=device,
-        precision=precision,
-        batch_size=run_flags.count_or_auto(batch_size, "--batch-size"),
-        workers=run_flags.count_or_auto(workers, "--workers"),
-    )
-    from clipcls.models.names import default_model
-
+    runtime = run_flags.runtime_options(device, precision, batch_size, workers)
     asked = flags.labels_and_templates(
         labels, label, labels_file, template, templates, inputs=inputs, quiet=quiet
     )
 
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
     from clipcls.console import TerminalObserver, show_image
-    from clipcls.question import Inputs, ModelChoice, Question
+    from clipcls.question import Inputs, Question
     from clipcls.records import Failure, Prediction
     from clipcls.run import Job
 
     job = Job(
         inputs=Inputs(tuple(inputs), discovery=discovery, decode=decode),
         question=Question(*asked, scoring),
-        model=ModelChoice(default_model() if model is None else model, arch, runtime),
+        model=flags.model_choice(model, arch, runtime),
         output=output_options,
         reads=tuple(
-            path for path in (labels_file, Path(templates or "")) if path and path.is_file()
+            path
+            for path in (labels_file, Path(templates or ""), calibration)
+            if path and path.is_file()
         ),
     )
     terminal = on_terminal()

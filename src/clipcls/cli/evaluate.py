@@ -20,8 +20,6 @@ from clipcls.options import (
     DiscoveryOptions,
     Fit,
     Precision,
-    RuntimeOptions,
-    ScoringOptions,
 )
 
 if TYPE_CHECKING:
@@ -109,6 +107,7 @@ def evaluate(
     multi_label: run_flags.MultiLabelFlag = False,
     threshold: run_flags.ThresholdFlag = None,
     margin: run_flags.MarginFlag = None,
+    calibration: run_flags.CalibrationFlag = None,
     recursive: run_flags.RecursiveFlag = True,
     exclude: run_flags.ExcludeFlag = None,
     fit: run_flags.FitFlag = Fit.MODEL,
@@ -121,15 +120,10 @@ def evaluate(
     verbose: run_flags.VerboseFlag = False,
 ) -> None:
     """Measure how good the predictions are, on images whose labels are known."""
-    scoring = ScoringOptions(multi_label=multi_label, threshold=threshold, margin=margin)
+    scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration)
     decode = DecodeOptions(max_megapixels=max_megapixels, fit=fit)
     discovery = DiscoveryOptions(recursive=recursive, exclude=tuple(exclude or ()))
-    runtime = RuntimeOptions(
-        device=device,
-        precision=precision,
-        batch_size=run_flags.count_or_auto(batch_size, "--batch-size"),
-        workers=run_flags.count_or_auto(workers, "--workers"),
-    )
+    runtime = run_flags.runtime_options(device, precision, batch_size, workers)
     given = inputs or []
     if predictions is not None:
         beside = {
@@ -139,6 +133,7 @@ def evaluate(
             "--variant": variant or variants,
             "--threshold": threshold,
             "--margin": margin,
+            "--calibration": calibration,
         }
         _refuse_beside_predictions(given, from_folders, beside)
     images, table = truth_flags.split_inputs(
@@ -153,36 +148,33 @@ def evaluate(
         labels, label, labels_file, template, templates, inputs=given, quiet=quiet, needed=False
     )
     from clipcls.console import TerminalObserver
-    from clipcls.evaluation.compare import Variant, score_variants
     from clipcls.evaluation.report import check_folder
-    from clipcls.evaluation.truth import find_truth
-    from clipcls.evaluation.variants import make_variants, read_variants
-    from clipcls.models.names import default_model
-    from clipcls.question import Inputs, ModelChoice, Question
-    from clipcls.tables import join_lines
+    from clipcls.evaluation.trial import Trial
+    from clipcls.evaluation.trial import evaluate as tried
+    from clipcls.evaluation.variants import read_variants
+    from clipcls.question import Inputs
 
+    if report is not None:
+        check_folder(report, overwrite=overwrite)
     with TerminalObserver(run_flags.verbosity(quiet, verbose), summary=False) as observer:
         if predictions is not None:
             from clipcls.evaluation.predictions import judge_predictions
 
-            outcome, truth = judge_predictions(predictions, table, options)
-            observer.joined(join_lines(truth.report))
-            if report is not None:
-                check_folder(report, truth.names, overwrite=overwrite)
+            truth, outcome = judge_predictions(predictions, table, options)
+            observer.joined(truth.report.lines())
             outcomes = [outcome]
         else:
-            changes = read_variants(variant or (), variants)
-            first = next((c.labels for c in changes.values() if c.labels), None)
-            truth = find_truth(
-                Inputs(images, discovery, decode), table, asked or first or None, options
+            trial = Trial(
+                inputs=Inputs(images, discovery, decode),
+                table=table,
+                model=flags.model_choice(model, arch, runtime),
+                templates=filled,
+                labels=asked,
+                truth=options,
+                scoring=scoring,
+                changes=read_variants(variant or (), variants),
             )
-            observer.joined(join_lines(truth.report))
-            choice = ModelChoice(default_model() if model is None else model, arch, runtime)
-            base = Variant("base", Question(truth.labels, filled, scoring), choice)
-            made = make_variants(base, changes)
-            if report is not None:
-                check_folder(report, truth.names, overwrite=overwrite)
-            outcomes = score_variants(truth, made, decode, observer)
+            truth, outcomes = tried(trial, observer)
         _tell(outcomes, truth, report, as_json=as_json)
     raise typer.Exit(3 if any(outcome.failures for outcome in outcomes) else 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -12,13 +13,13 @@ import typer
 
 from clipcls.cli import _flags as flags
 from clipcls.cli import _run_flags as run_flags
+from clipcls.cli import _truth_flags as truth_flags
 from clipcls.errors import OptionError
 from clipcls.options import (
     DecodeOptions,
     DiscoveryOptions,
     Fit,
     Precision,
-    RuntimeOptions,
     Truncated,
 )
 
@@ -56,10 +57,16 @@ def similarity(
         Path | None,
         _texts(
             "--pairs",
-            metavar="FILE.csv",
-            help="A text for each image: a table with a column path (or file, filename, image) and"
-            " a column text (or caption, description).",
+            metavar="FILE",
+            help="A text for each image: a table (.csv, .tsv, .jsonl, .parquet) of images and"
+            " texts.",
         ),
+    ] = None,
+    image_column: truth_flags.ImageColumnFlag = None,
+    image_pattern: truth_flags.ImagePatternFlag = None,
+    text_column: Annotated[
+        str | None,
+        _texts("--text-column", metavar="NAME", help="The column of the texts of --pairs."),
     ] = None,
     prefix: Annotated[str, _texts("--prefix", metavar="TEXT", help="Put before each text.")] = "",
     labels: flags.LabelsFlag = None,
@@ -91,28 +98,21 @@ def similarity(
     """Compare images with texts and write the cosine similarity of each with each."""
     decode = DecodeOptions(max_megapixels=max_megapixels, truncated=truncated, fit=fit)
     by_label = labels or label or labels_file
-    if sum(map(bool, (text or texts, by_label, pairs))) != 1:
-        raise OptionError(
-            "texts come from one place: give --text or --texts, or --labels, --label or"
-            " --labels-file, or --pairs"
-        )
-    if [*inputs, *map(str, (texts, pairs))].count("-") > 1:
-        raise OptionError(
-            "standard input (-) can be read only once: put the images or the texts into a file"
-        )
+    _check_sources(inputs, bool(text or texts), bool(by_label), texts, pairs)
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
     from clipcls.evaluation.heat_map import EXTENSIONS, figure_bytes, heat_map
+    from clipcls.evaluation.join import Naming
     from clipcls.evaluation.similarity import (
         check_output,
         finish_texts,
         read_pairs,
         read_texts,
-        save,
         text_classifier,
     )
     from clipcls.inputs.decode import is_candidate, lift_pillow_limit
     from clipcls.inputs.walk import Discovery
     from clipcls.models.names import default_model, resolve_model
+    from clipcls.outputs.base import write_file
 
     wordings = [*(text or ()), *(read_texts(texts) if texts else ())]
     if by_label:
@@ -121,8 +121,12 @@ def similarity(
         )
         wordings = [wording for one in chosen for wording in one.wordings]
     discovery = DiscoveryOptions(recursive=recursive, exclude=tuple(exclude or ()))
-    paths = [ref.path for ref in Discovery(inputs, discovery, is_image=is_candidate)]
-    finished = finish_texts(read_pairs(pairs, paths) if pairs else wordings, prefix)
+    refs = list(Discovery(inputs, discovery, is_image=is_candidate))
+    paths = [ref.path for ref in refs]
+    if pairs is not None:
+        roots = [name for name in inputs if os.path.isdir(name)]
+        wordings = read_pairs(pairs, refs, roots, Naming(image_column, image_pattern), text_column)
+    finished = finish_texts(wordings, prefix)
     # The numbers first: they are safe when the heat map fails.
     files = sorted(
         (Path(name) for name in dict.fromkeys(output or ()) if name != "-"),
@@ -133,7 +137,7 @@ def similarity(
     for file in files:
         check_output(file, (".csv", *EXTENSIONS), overwrite, reads)
     spec = resolve_model(model or default_model(), arch)
-    runtime = RuntimeOptions(device=device, precision=precision)
+    runtime = run_flags.runtime_options(device, precision, "auto", "auto")
     classifier = text_classifier(finished, model=spec, decode=decode, runtime=runtime)
     # This process is ours, so --max-megapixels may go beyond the limit that Pillow has of its own.
     lift_pillow_limit(max_megapixels)
@@ -141,10 +145,27 @@ def similarity(
     if output is None or "-" in output:
         sys.stdout.buffer.write(found.csv())
     for file in files:
-        extension = file.suffix.lower()
-        drawn = extension in EXTENSIONS
-        save(file, figure_bytes(heat_map(found, decode), extension) if drawn else found.csv())
+        drawn = file.suffix.lower() in EXTENSIONS
+        write_file(
+            file,
+            figure_bytes(heat_map(found, decode), file.suffix) if drawn else found.csv(),
+        )
     raise typer.Exit(3 if found.failures else 0)
+
+
+def _check_sources(
+    inputs: Sequence[str], by_text: bool, by_label: bool, texts: Path | None, pairs: Path | None
+) -> None:
+    """Refuse texts from two places or from none, and a second reading of standard input."""
+    if by_text + by_label + (pairs is not None) != 1:
+        raise OptionError(
+            "texts come from one place: give --text or --texts, or --labels, --label or"
+            " --labels-file, or --pairs"
+        )
+    if [*inputs, *map(str, (texts, pairs))].count("-") > 1:
+        raise OptionError(
+            "standard input (-) can be read only once: put the images or the texts into a file"
+        )
 
 
 def _compared(

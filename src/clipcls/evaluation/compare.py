@@ -8,32 +8,29 @@ pairs (Holm 1979), because the best of ten equal wordings always looks good.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipcls.classifier import Classifier, ask
+from clipcls.classifier import ask
 from clipcls.errors import OptionError
-from clipcls.evaluation.metrics import (
+from clipcls.evaluation.bootstrap import (
     RESAMPLES,
     Bools,
     Figure,
     Floats,
-    Metrics,
-    Scores,
     Weighted,
     bootstrap,
     interval,
     means_of,
-    measure,
-    measure_multi_label,
     ranking_figures,
 )
+from clipcls.evaluation.metrics import Metrics, Scores, measure, measure_multi_label
 from clipcls.evaluation.truth import Truth
 from clipcls.observer import Observer
-from clipcls.options import DecodeOptions
+from clipcls.options import DecodeOptions, Precision
 from clipcls.question import ModelChoice, Question
 from clipcls.records import Failure, Prediction, Record, RunReport
 from clipcls.scoring import score
@@ -159,56 +156,61 @@ def score_variants(
     """
     observer = observer or Observer()
     # All of them are built before a model is loaded: what is written wrongly shows at once.
-    asked = [(v, ask(v.question, v.model, decode, encoder)) for v in variants]
-    groups: dict[tuple[str, str | None], list[tuple[Variant, Classifier]]] = {}
-    for variant, classifier in asked:
-        groups.setdefault((variant.model.word, variant.model.architecture), []).append(
-            (variant, classifier)
-        )
-    records: dict[str, list[Record]] = {}
-    made_by: dict[str, dict[str, Any]] = {}
-    for members in groups.values():
-        first = members[0][1]
-        first.warn = observer.warned
-        device = first.device
-        first.settle(tell=observer.downloading)
-        observer.loading(first.name, device)
-        # The others ask the same model.
-        classifiers = [first] + [
-            ask(variant.question, variant.model, decode, first.encoder)
-            for variant, _ in members[1:]
-        ]
-        for classifier in classifiers:
-            classifier.warn = observer.warned
-        scorers = [classifier.scorer for classifier in classifiers]
-        report = RunReport(model=first.name)
-        observer.started(first.prompts, len(truth.refs), 0)
-        found: list[list[Record]] = [[] for _ in members]
-        for image in first.embed(truth.refs):
-            for scorer, rows in zip(scorers, found, strict=True):
-                rows.extend(score([image], scorer))
-            observer.scored(found[0][-1])
-            report.add(found[0][-1])
-        observer.finished(report)
-        for (variant, _), classifier, rows in zip(members, classifiers, found, strict=True):
-            records[variant.name] = rows
-            made_by[variant.name] = {
-                "model": first.name,
-                "precision": device.precision.value,
-                "fingerprint": first.fingerprint(device.precision),
-                "prompts": dict(zip(classifier.labels, classifier.prompts.prompts, strict=True)),
-                "scoring": variant.question.scoring.described(),
-            }
+    for variant in variants:
+        ask(variant.question, variant.model, decode, encoder)
+    groups: dict[tuple[str, str | None], list[Variant]] = {}
+    for variant in variants:
+        groups.setdefault((variant.model.word, variant.model.architecture), []).append(variant)
+    outcomes = {
+        outcome.name: outcome
+        for group in groups.values()
+        for outcome in _score_group(group, truth, decode, observer, encoder)
+    }
+    return [outcomes[variant.name] for variant in variants]
+
+
+def _score_group(
+    variants: Sequence[Variant],
+    truth: Truth,
+    decode: DecodeOptions,
+    observer: Observer,
+    encoder: Encoder | None,
+) -> list[Outcome]:
+    """Score the images for variants that ask the same model; each image is embedded once."""
+    first = ask(variants[0].question, variants[0].model, decode, encoder)
+    first.warn = observer.warned
+    device = first.device
+    first.settle(tell=observer.downloading)
+    observer.loading(first.name, device)
+    others = [ask(v.question, v.model, decode, first.encoder) for v in variants[1:]]
+    for other in others:
+        other.warn = observer.warned
+    scorers = [classifier.scorer for classifier in (first, *others)]
+    report = RunReport(model=first.name)
+    observer.started(first.prompts, len(truth.refs), 0)
+    records: list[list[Record]] = [[] for _ in variants]
+    for image in first.embed(truth.refs):
+        for scorer, rows in zip(scorers, records, strict=True):
+            rows.extend(score([image], scorer))
+        report.add(records[0][-1])
+        observer.scored(records[0][-1])
+    observer.finished(report)
     return [
         Outcome(
             name=variant.name,
             labels=classifier.labels,
-            records=records[variant.name],
+            records=rows,
             truth=truth.values,
             multi_label=variant.question.scoring.multi_label,
-            made_by=made_by[variant.name],
+            made_by={
+                "model": first.name,
+                "precision": device.precision.value,
+                "model_fingerprint": first.fingerprint(Precision.FP32),
+                "prompts": dict(zip(classifier.labels, classifier.prompts.prompts, strict=True)),
+                "scoring": variant.question.scoring.described(),
+            },
         )
-        for variant, classifier in asked
+        for variant, classifier, rows in zip(variants, (first, *others), records, strict=True)
     ]
 
 
@@ -275,57 +277,61 @@ def compare(outcomes: Sequence[Outcome]) -> Comparison:
     Raises:
         OptionError: No image was scored by all.
     """
-    both = [
-        i
-        for i in range(len(outcomes[0].records))
-        if all(isinstance(outcome.records[i], Prediction) for outcome in outcomes)
-    ]
-    common = {
-        outcome.name: Outcome(
-            outcome.name,
-            outcome.labels,
-            [outcome.records[i] for i in both],
-            [outcome.truth[i] for i in both],
-            outcome.multi_label,
-            outcome.made_by,
-        )
-        for outcome in outcomes
-    }
-    if not both:
-        raise OptionError("no image was scored by all variants, so nothing can be compared")
-    if outcomes[0].multi_label:
+    common = _common(outcomes)
+    images = len(common[0].records)
+    right: dict[str, Bools] = {}
+    if common[0].multi_label:
         name = "mean_average_precision"
-        functions = [_named(key, outcome) for key, outcome in common.items()]
+        functions = [_named(outcome) for outcome in common]
     else:
         name = "accuracy"
-        right = {key: outcome.scores().correct for key, outcome in common.items()}
+        right = {outcome.name: outcome.scores().correct for outcome in common}
         functions = [means_of(right)]
-    points = [function(np.ones((1, len(both)))) for function in functions]
+    points = [function(np.ones((1, images))) for function in functions]
     values = {key: float(value[0]) for found in points for key, value in found.items()}
-    drawn = bootstrap(functions, len(both), RESAMPLES)
+    drawn = bootstrap(functions, images, RESAMPLES)
     ranking = sorted(values, key=lambda key: -values[key])
-    tested: list[tuple[str, str, Figure, int | None, int | None, float]] = []
+    pairs = []
     for first, second in combinations(ranking, 2):
         differences = drawn[first] - drawn[second]
         difference = Figure(values[first] - values[second], *interval(differences))
-        if outcomes[0].multi_label:
-            # Of a bootstrap: how often the order turns round.
-            turned = min((differences <= 0).mean(), (differences >= 0).mean())
-            p_value = min(1.0, 2 * max(turned, 1 / len(differences)))
-            tested.append((first, second, difference, None, None, p_value))
-        else:
+        if right:
             one, other = right[first], right[second]
             counts = int((one & ~other).sum()), int((other & ~one).sum())
-            tested.append((first, second, difference, *counts, mcnemar(*counts)))
-    adjusted = holm([row[-1] for row in tested])
-    pairs = tuple(Pair(*row[:-1], p) for row, p in zip(tested, adjusted, strict=True))
-    return Comparison(name, tuple(ranking), pairs, len(both))
+            pairs.append(Pair(first, second, difference, *counts, mcnemar(*counts)))
+        else:
+            # Of a bootstrap: how often the order turns round.
+            turned = min((differences <= 0).mean(), (differences >= 0).mean())
+            p_value = min(1.0, 2 * max(float(turned), 1 / len(differences)))
+            pairs.append(Pair(first, second, difference, None, None, p_value))
+    adjusted = holm([pair.p_value for pair in pairs])
+    pairs = [replace(pair, p_value=p) for pair, p in zip(pairs, adjusted, strict=True)]
+    return Comparison(name, tuple(ranking), tuple(pairs), images)
 
 
-def _named(name: str, outcome: Outcome) -> Weighted:
+def _common(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return the outcomes without the images that one of them has no score for."""
+    scored = [
+        i
+        for i, records in enumerate(zip(*(outcome.records for outcome in outcomes), strict=True))
+        if all(isinstance(record, Prediction) for record in records)
+    ]
+    if not scored:
+        raise OptionError("no image was scored by all variants, so nothing can be compared")
+    return [
+        replace(
+            outcome,
+            records=[outcome.records[i] for i in scored],
+            truth=[outcome.truth[i] for i in scored],
+        )
+        for outcome in outcomes
+    ]
+
+
+def _named(outcome: Outcome) -> Weighted:
     """Return mean average precision, by the variant's name, as a function of weights."""
     figures = ranking_figures(outcome.truth_matrix(), outcome.probabilities())
-    return lambda weights: {name: figures(weights)["average_precision"]}
+    return lambda weights: {outcome.name: figures(weights)["average_precision"]}
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -99,7 +99,9 @@ def figure_bytes(figure: Figure, extension: str) -> bytes:
     with warnings.catch_warnings():
         # A character that no font has is drawn as a box, which says it all.
         warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")
-        figure.savefig(stream, format=extension.lstrip("."), bbox_inches="tight", pad_inches=0.15)
+        figure.savefig(
+            stream, format=extension.lstrip(".").lower(), bbox_inches="tight", pad_inches=0.15
+        )
     return stream.getvalue()
 
 

@@ -7,6 +7,7 @@ made without pyplot, so that no window system is needed and none stays in memory
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
 from rich.text import Text
 
-from clipcls.errors import OutputError
-from clipcls.outputs.base import move_into_place
+from clipcls.outputs.base import write_file
 from clipcls.records import UNKNOWN
 from clipcls.text import visible
 
@@ -93,56 +94,58 @@ def draw_confusion(matrix: NDArray[np.int64], labels: Sequence[str]) -> Figure:
     """
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch, Rectangle
 
     rows, columns = matrix.shape
-    names = [_short(label) for label in labels]
-    across = names + [UNKNOWN] * (columns - rows)
-    counted, named = rows <= _MOST_COUNTS, rows <= _MOST_NAMES
+    names = [_short(label) for label in labels] if rows <= _MOST_NAMES else []
+    across = names + [UNKNOWN] * (columns - rows) if names else []
+    counted = rows <= _MOST_COUNTS
     size = _font_size(rows)
-    side = columns * max(0.46, min(1.0, 2.4 / rows)) if counted else rows * 1.4 * size / 72
-    side = min(side, 24)
-    # A large figure is looked at from afar first.
-    large = max(9.0, side)
+    side = columns * max(0.46, min(1.0, 2.4 / rows)) if counted else rows * 1.5 * size / 72
+    side = min(side if counted else max(side, 5.5), 25)
     # The room that the names take, in inches; at 45 degrees, they take less of the height.
-    room = max(map(len, across)) * 0.6 * size / 72 if named else 0
-    figure = Figure(
-        figsize=(max(side + room + 1.4, 5.5), side + room * (0.75 if counted else 1) + 1)
-    )
+    room = max(map(cell_len, across), default=0) * 0.6 * size / 72
+    # A large figure is looked at from afar first, so title and scale grow with it.
+    large = max(9.0, side)
+    rest = 0.5 + large * 6 / 72
+    height = side * rows / columns + room * (0.75 if counted else 1) + rest
+    figure = Figure(figsize=(max(side + room + rest, 4.8), height))
     axes = figure.add_subplot()
-    # The square root, because most confusions are small and would all look like none.
     totals = matrix.sum(axis=1)
     shares = np.full(matrix.shape, np.nan)
     np.divide(matrix, totals[:, None], out=shares, where=totals[:, None] > 0)
-    image = axes.imshow(shares, cmap="viridis", norm=PowerNorm(0.5, vmin=0, vmax=1))
-    bar = figure.colorbar(image, cax=axes.inset_axes((1.02, 0, max(0.02, 0.15 / side), 1)))
+    # The square root, because most confusions are small and would all look like none.
+    norm = PowerNorm(0.5, vmin=0, vmax=1)
+    # The size makes the cells square; a forced aspect misleads the layout, which then cuts words.
+    image = axes.imshow(shares, cmap="viridis", norm=norm, aspect="auto")
+    bar_place = (1 + max(0.01, 0.1 / side), 0, max(0.02, 0.15 / side), 1)
+    bar = figure.colorbar(image, cax=axes.inset_axes(bar_place))
     bar.set_label("share of the class's images", fontsize=large)
     bar.ax.tick_params(labelsize=large)
-    style: dict[str, Any] = {
-        "facecolor": "#EEEEEE",
-        "edgecolor": _GREY,
-        "hatch": "////",
-        "linewidth": 0,
-    }
-    empty = np.flatnonzero(totals == 0)
-    for row in empty:
-        axes.add_patch(Rectangle((-0.5, row - 0.5), columns, 1, **style))
-    if empty.size:
-        figure.legend([Patch(**style)], ["no examples"], loc="outside lower right", fontsize=large)
+    _mark_rows(figure, np.flatnonzero(totals == 0), large)
     if columns > rows:
         axes.axvline(rows - 0.5, color="white", linewidth=2)
     if counted:
         _write_counts(axes, matrix, shares)
-    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    turned: dict[str, Any] = slanted if counted else {"rotation": 90}
-    axes.set_xticks(range(columns) if named else [], across if named else [], **turned)
-    axes.set_yticks(range(rows) if named else [], names if named else [])
+    slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(across)), across, **(slanted if counted else {"rotation": 90}))
+    axes.set_yticks(range(len(names)), names)
     axes.tick_params(labelsize=size)
     axes.set_xlabel("prediction", fontsize=large)
     axes.set_ylabel("truth", fontsize=large)
     title = "Confusion: rows are the truth, columns the prediction"
     figure.suptitle(title, fontsize=large + 2)
     return figure
+
+
+def _mark_rows(figure: Figure, empty: NDArray[np.intp], size: float) -> None:
+    from matplotlib.patches import Patch
+
+    style: dict[str, Any] = {"facecolor": "#EEEEEE", "edgecolor": _GREY, "hatch": "////"}
+    for row in empty:
+        figure.axes[0].axhspan(row - 0.5, row + 0.5, linewidth=0, **style)
+    if empty.size:
+        handle = Patch(linewidth=0, **style)
+        figure.legend([handle], ["no examples"], loc="outside lower right", fontsize=size)
 
 
 def _write_counts(axes: Axes, matrix: NDArray[np.int64], shares: Floats) -> None:
@@ -270,7 +273,7 @@ def draw_classes(
 ) -> Figure:
     """Draw F1, precision and recall of each class, the best class first.
 
-    Above 200 classes, the 100 best and the 100 worst are drawn.
+    Above 200 classes, the 100 best and the 100 worst of those with an F1 are drawn.
 
     Args:
         labels: The C labels.
@@ -287,9 +290,11 @@ def draw_classes(
     order = np.argsort(-f1, kind="stable")
     title = "Classes by F1"
     if len(order) > _MOST_NAMES:
+        # Those without an F1 go first, or all of the worst could be such.
+        order = order[~np.isnan(f1[order])]
         half = _MOST_NAMES // 2
-        title = f"Classes by F1: the {half} best and the {half} worst of {len(order)}"
-        order = np.concatenate([order[:half], order[-half:]])
+        order = np.concatenate([order[:half], order[half:][-half:]])
+        title = f"Classes by F1: {len(order)} of {len(f1)}, the best and the worst"
     size = _font_size(len(order))
     figure = Figure(figsize=(7.5, 1.3 + len(order) * 1.5 * size / 72))
     axes = figure.add_subplot()
@@ -310,8 +315,9 @@ def draw_classes(
     right = axes.secondary_yaxis("right")
     right.set_yticks(places, [str(int(support[index])) for index in order], fontsize=size)
     right.set_ylabel("images", loc="top")
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", top=True, labeltop=True)
+    axes.tick_params(axis="y", length=0, pad=6)
+    # Where the scale below is out of sight.
+    axes.tick_params(axis="x", top=len(order) > 20, labeltop=len(order) > 20)
     right.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     # As the legend's title, because a title of the figure would lie upon the legend.
@@ -332,13 +338,9 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with warnings.catch_warnings():
-            # A label in a script that the font lacks has boxes for letters; that is no fault.
-            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
-            figure.savefig(partial, format="png", metadata={"Software": None})
-        move_into_place(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        # A label in a script that the font lacks has boxes for letters; that is no fault.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+        figure.savefig(stream, format="png", metadata={"Software": None})
+    write_file(path, stream.getvalue())

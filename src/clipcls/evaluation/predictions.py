@@ -30,7 +30,7 @@ RESOLUTION = 5e-7
 
 def judge_predictions(
     path: Path, table: Path | None, options: TruthOptions
-) -> tuple[Outcome, Truth]:
+) -> tuple[Truth, Outcome]:
     """Join an output of `clipcls classify` to the truth.
 
     Args:
@@ -73,7 +73,7 @@ def judge_predictions(
         },
         resolution=RESOLUTION,
     )
-    return outcome, truth
+    return truth, outcome
 
 
 def _joined(

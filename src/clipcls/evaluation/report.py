@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import clipcls
-from clipcls.errors import LabelError, OptionError, OutputError
+from clipcls.errors import OptionError, OutputError
 from clipcls.evaluation import plots
 from clipcls.evaluation.compare import Comparison, Outcome
+from clipcls.evaluation.join import JoinReport
 from clipcls.evaluation.metrics import SCHEMA, Metrics
-from clipcls.evaluation.truth import JoinReport
+from clipcls.outputs.base import write_file
 from clipcls.records import Failure
 from clipcls.text import printable_path, visible
 
@@ -28,12 +29,11 @@ PREDICTIONS = "predictions.csv"
 COMPARISON = "comparison.json"
 
 
-def check_folder(folder: Path, labels: Sequence[str], *, overwrite: bool) -> None:
+def check_folder(folder: Path, *, overwrite: bool) -> None:
     """Make sure, before anything is computed, that a report can be written.
 
     Raises:
         OptionError: The folder holds a report, or is no folder.
-        LabelError: A label has the name of a column of `predictions.csv`.
         OutputError: The folder cannot be made.
     """
     there = [name for name in (METRICS, COMPARISON) if (folder / name).exists()]
@@ -41,8 +41,6 @@ def check_folder(folder: Path, labels: Sequence[str], *, overwrite: bool) -> Non
         raise OptionError(
             f"{visible(str(folder / there[0]))} exists: add --overwrite to replace it"
         )
-    if "truth" in labels:
-        raise LabelError(f"the label 'truth' is a column of {PREDICTIONS}: rename it")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -147,7 +145,8 @@ def write_report(
         rows.append(row | {"note": record.note})
     columns = ["path", "truth", "prediction", "probability", *outcome.labels, "note", "error"]
     frame = pd.DataFrame(rows, columns=columns)
-    _write(folder / PREDICTIONS, lambda path: frame.to_csv(path, index=False, float_format="%.6f"))
+    table = frame.to_csv(index=False, float_format="%.6f", lineterminator="\r\n")
+    write_file(folder / PREDICTIONS, table.encode())
     for name, figure in _plots(outcome, metrics).items():
         plots.save_figure(figure, folder / f"{name}.png")
 
@@ -159,18 +158,7 @@ def write_json(path: Path, content: object) -> None:
         OutputError: It cannot be written.
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise OutputError(f"cannot write {visible(str(path))}: {reason}") from error
+    write_file(path, text.encode())
 
 
 def _plots(outcome: Outcome, metrics: Metrics) -> dict[str, Figure]:

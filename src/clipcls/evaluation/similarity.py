@@ -11,17 +11,18 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipcls.classifier import Classifier
-from clipcls.errors import OptionError, OutputError, OutputExistsError
+from clipcls.errors import OptionError, OutputExistsError
+from clipcls.evaluation.join import Naming, Values, join_rows
+from clipcls.inputs.refs import ImageRef
 from clipcls.labels import Label
 from clipcls.models.names import ModelSpec
 from clipcls.options import DecodeOptions, RuntimeOptions
-from clipcls.outputs.base import move_into_place
 from clipcls.records import Failure, Record
 from clipcls.scoring import Float32
 from clipcls.text import content_lines, is_writable, printable_path, read_file
@@ -29,9 +30,8 @@ from clipcls.text import content_lines, is_writable, printable_path, read_file
 if TYPE_CHECKING:
     from clipcls.models.base import Encoder
 
-FILE_COLUMNS = ("path", "file", "filename", "image")
-TEXT_COLUMNS = ("text", "caption", "description")
-"""What the two columns of a table of pairs may be called, the likelier first."""
+TEXT_COLUMNS = ("text", "caption", "description", "prompt")
+"""What the column of texts in a table of pairs may be called."""
 BEFORE, AFTER = "path", "error"
 """The columns of the CSV around those of the texts."""
 
@@ -57,61 +57,41 @@ def read_texts(path: Path) -> list[str]:
     return texts
 
 
-def read_pairs(path: Path, images: Sequence[str]) -> list[str]:
+def read_pairs(
+    table: Path,
+    refs: Sequence[ImageRef],
+    roots: Sequence[str],
+    naming: Naming,
+    column: str | None = None,
+) -> list[str]:
     """Return the text that a table gives to each image.
 
-    A row belongs to the image whose path is, or ends with, what its column of files says; rows
-    without an image do not count.
-
     Args:
-        path: A CSV file with one of `FILE_COLUMNS` and one of `TEXT_COLUMNS`; commas, semicolons
-            or tabs.
-        images: The paths of N images.
+        table: A table of images and texts; rows without an image do not count.
+        refs: N images.
+        roots: The folders that the user named.
+        naming: How rows name images.
+        column: The column of the texts; None guesses.
 
     Returns:
         N texts, in the order of the images.
 
     Raises:
-        OptionError: A column, the row of an image or the file itself is missing, or a file has two
-            rows.
+        UsageError: A column or the row of an image is missing, or an image has two.
     """
-    name, content = read_file(path, OptionError)
-    separator = max(",;\t", key=content.partition("\n")[0].count)
-    try:
-        header, *rows = csv.reader(io.StringIO(content, newline=""), delimiter=separator)
-    except (csv.Error, ValueError) as error:
-        raise OptionError(f"{name}: --pairs reads a CSV file, and this is none: {error}") from error
-    columns = [cell.strip().lower() for cell in header]
-    files = next((columns.index(known) for known in FILE_COLUMNS if known in columns), None)
-    words = next((columns.index(known) for known in TEXT_COLUMNS if known in columns), None)
-    if files is None or words is None:
+    values = Values("text", "--text-column", TEXT_COLUMNS, column)
+    pairs, report = join_rows(refs, roots, table, values, naming)
+    if report.ambiguous:
+        name, why = report.ambiguous[0]
+        raise OptionError(f"{table}: {name} {why}: --pairs takes one text per image")
+    if report.images_without_row:
+        missing = report.images_without_row
         raise OptionError(
-            f"{name}: the columns are {', '.join(header)}; --pairs needs one of files"
-            f" ({', '.join(FILE_COLUMNS)}) and one of texts ({', '.join(TEXT_COLUMNS)})"
+            f"{table}: no row for {len(missing)} of {len(refs)} images ({missing[0]}): add rows to"
+            " the file of --pairs, or leave the images out with --exclude"
         )
-    table: dict[tuple[str, ...], str] = {}
-    for row in rows:
-        if len(row) <= max(files, words):
-            continue
-        parts = PurePath(row[files].strip()).parts
-        if parts in table:
-            raise OptionError(
-                f"{name}: {row[files]} has two rows: --pairs takes one text per image, remove one"
-            )
-        table[parts] = row[words].strip()
-    texts: list[str] = []
-    missing: list[str] = []
-    for image in images:
-        parts = PurePath(printable_path(image)).parts
-        ends = (parts[i:] for i in range(len(parts)))
-        text = next((table[end] for end in ends if end in table), None)
-        (missing if text is None else texts).append(image if text is None else text)
-    if missing:
-        raise OptionError(
-            f"{name}: no row for {len(missing)} of {len(images)} images ({missing[0]}): add rows to"
-            f" the file of --pairs, column {header[files]}, or leave the images out with --exclude"
-        )
-    return texts
+    texts = {ref.path: text for ref, text in pairs}
+    return [texts[ref.path] for ref in refs]
 
 
 def finish_texts(texts: Sequence[str], prefix: str = "") -> tuple[str, ...]:
@@ -280,20 +260,3 @@ def check_output(
         with suppress(OSError, ValueError):
             if os.path.samefile(read, path):
                 raise OptionError(f"{path} is read by this run: choose another file with -o")
-
-
-def save(path: Path, data: bytes) -> None:
-    """Write a file that appears when it is complete; a link is followed.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    target = Path(os.path.realpath(path))
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(data)
-        move_into_place(partial, target)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

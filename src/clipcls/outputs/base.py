@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcls.columns import Columns, Row
+from clipcls.errors import OutputError
 from clipcls.records import Record
+from clipcls.text import visible
 
 # The characters of `d.ddd` and of the `ddd` after it as the bytes of one integer.
 _FIRST_FIVE = np.frombuffer(
@@ -136,6 +138,25 @@ def _digits(values: NDArray[np.floating]) -> NDArray[np.uint64] | None:
         return None
     thousands, rest = np.divmod(whole.astype(np.uint32), np.uint32(1_000))
     return _FIRST_FIVE[thousands] | _LAST_THREE[rest]
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a small file so that a reader sees the old one or the new one; a link is followed.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(data)
+        move_into_place(partial, target)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise OutputError(
+            f"cannot write {visible(str(path))}: {error.strerror or error}"
+        ) from error
 
 
 def move_into_place(built: Path, target: Path) -> None:

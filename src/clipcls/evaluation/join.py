@@ -1,0 +1,473 @@
+"""The rows of a table and the images that they mean.
+
+A row names its image by a relative path, a name or a stem. Folders must not contradict each other:
+`train/1.jpg` in the table is not the image `val/1.jpg`, whatever else they share.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from clipcls.errors import InputError, MissingExtraError, OptionError
+from clipcls.inputs.refs import ImageRef
+from clipcls.labels import Label, default_wording
+from clipcls.text import read_file, visible
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_DELIMITERS = ",;\t|"
+_IMAGE_NAMES = (
+    *("path", "file", "filename", "file_name", "filepath", "file_path", "image", "img", "photo"),
+    *("image_path", "image_file", "image_name", "image_id", "name", "id"),
+)
+_SAMPLE_ROWS = 200
+"""So many rows are looked at to guess a column."""
+
+_is_slot = re.compile(r"\{([^{}:]+)(?::0?(\d+)d?)?\}")
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the rows of a table name their images.
+
+    Attributes:
+        image_column: The column that does; None guesses.
+        image_pattern: A name with `{column}` slots (`{column:05}` pads with zeros to five digits).
+    """
+
+    image_column: str | None = None
+    image_pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.image_column is not None and self.image_pattern is not None:
+            raise OptionError(
+                "--image-column and --image-pattern contradict each other: give one of them"
+            )
+
+
+@dataclass(frozen=True)
+class Values:
+    """The column that a join is for.
+
+    Attributes:
+        kind: What it holds.
+        flag: The flag that names it.
+        names: What it may be called, in lower case.
+        column: The user's choice; None guesses.
+        labels: A column of nothing but these is it too.
+    """
+
+    kind: str
+    flag: str
+    names: Sequence[str]
+    column: str | None = None
+    labels: tuple[Label, ...] = ()
+
+
+class Found(NamedTuple):
+    """An image with what a table says of it."""
+
+    ref: ImageRef
+    value: str
+
+
+@dataclass(frozen=True)
+class JoinReport:
+    """What did not come together; nothing is left out without being counted here.
+
+    Attributes:
+        notes: What was guessed, one sentence each.
+        rows_without_image: What those rows call their image.
+        images_without_row: Their paths.
+        ambiguous: (name or path, why) of rows and images that could mean several.
+        unknown_values: Truth value that is no label -> rows, left out as was asked.
+        without_truth: Rows whose cell is empty, and images outside any folder of a class.
+        left_out: Images that `--limit` or `--sample` left out.
+    """
+
+    notes: tuple[str, ...] = ()
+    rows_without_image: tuple[str, ...] = ()
+    images_without_row: tuple[str, ...] = ()
+    ambiguous: tuple[tuple[str, str], ...] = ()
+    unknown_values: Mapping[str, int] = field(default_factory=dict)
+    without_truth: tuple[str, ...] = ()
+    left_out: int = 0
+
+    def lines(self) -> Iterator[str]:
+        """Yield what was guessed and what did not come together, a line each."""
+        yield from self.notes
+        groups: tuple[tuple[str, str, Sequence[str]], ...] = (
+            ("row without an image", "rows without an image", self.rows_without_image),
+            ("image without a row", "images without a row", self.images_without_row),
+            ("ambiguous match", "ambiguous matches", [f"{n} {why}" for n, why in self.ambiguous]),
+            ("image without a label", "images without a label", self.without_truth),
+            (
+                "label that is not ours",
+                "labels that are not ours",
+                [f"{value} ({count})" for value, count in self.unknown_values.items()],
+            ),
+        )
+        for one, several, names in groups:
+            if names:
+                more = ", ..." if len(names) > 3 else ""
+                noun = one if len(names) == 1 else several
+                yield f"{len(names):,} {noun}, left out: {', '.join(names[:3])}{more}"
+        if self.left_out:
+            yield f"{self.left_out:,} labelled images left out, as asked"
+
+
+def join_rows(
+    refs: Sequence[ImageRef],
+    roots: Sequence[str],
+    table: Path,
+    values: Values,
+    naming: Naming,
+) -> tuple[list[Found], JoinReport]:
+    """Join images to the cells of one column of a table, in the table's order.
+
+    Args:
+        refs: The images.
+        roots: The folders that the user named.
+        table: The table.
+        values: Which column is wanted.
+        naming: How rows name images.
+
+    Raises:
+        UsageError: A column or pattern that is not there, or nothing joins.
+    """
+    frame = read_table(table)
+    images = Images(refs, roots)
+    notes: list[str] = []
+    column = values.column
+    if column is not None:
+        _check_column(column, frame, table, values.flag)
+    names, how = _image_names(frame, table, images, naming, values, notes)
+    column = column or _guess_column(frame, table, how, values, notes)
+    by_stem = max((False, True), key=lambda stem: images.count(names, by_stem=stem))
+    missing, ambiguous = [], []
+    claims: dict[int, list[str]] = defaultdict(list)
+    for name, value in zip(names, frame[column], strict=True):
+        found = images.find(name, by_stem=by_stem)
+        if len(found) == 1:
+            claims[found[0]].append(value)
+        elif found:
+            several = " and ".join(refs[i].path for i in found[:2])
+            ambiguous.append((name, f"names {len(found)} images: {several}"))
+        else:
+            missing.append(name)
+    pairs = []
+    for place, claimed in claims.items():
+        different = list(dict.fromkeys(claimed))
+        if len(different) > 1:
+            ambiguous.append((refs[place].path, f"is {' and '.join(different[:2])} in the table"))
+        else:
+            pairs.append(Found(refs[place], different[0]))
+    if not pairs:
+        raise InputError(_nothing_joins(table, how, names, images, ambiguous))
+    if by_stem:
+        notes.append("images are matched without their extensions")
+    report = JoinReport(
+        notes=tuple(notes),
+        rows_without_image=tuple(missing),
+        images_without_row=tuple(refs[i].path for i in images.places if i not in claims),
+        ambiguous=tuple(ambiguous),
+    )
+    return pairs, report
+
+
+class Images:
+    """The images, findable by the ways in which a table may name them.
+
+    Attributes:
+        places: Places of the images in `refs`, each file once.
+        below: Place -> the parts of its path below the folder that the user named.
+    """
+
+    def __init__(self, refs: Sequence[ImageRef], roots: Sequence[str]) -> None:
+        # The longest root first, which is the nearest.
+        starts = sorted((os.path.join(root, "") for root in roots), key=len, reverse=True)
+        self.below: dict[int, tuple[str, ...]] = {}
+        self._whole: dict[int, tuple[str, ...]] = {}
+        self._by_name: dict[str, list[int]] = defaultdict(list)
+        self._by_stem: dict[str, list[int]] = defaultdict(list)
+        places: dict[str, int] = {}
+        for place, ref in enumerate(refs):
+            places.setdefault(ref.path, place)
+        for path, place in places.items():
+            start = next((start for start in starts if path.startswith(start)), None)
+            self._whole[place] = whole = _path_parts(os.path.abspath(path))
+            self.below[place] = _path_parts(path[len(start or "") :])
+            self._by_name[whole[-1]].append(place)
+            self._by_stem[os.path.splitext(whole[-1])[0]].append(place)
+        self.places = sorted(self.below)
+
+    def names(self) -> list[str]:
+        """What the images are called below their folders."""
+        return ["/".join(self.below[place]) for place in self.places]
+
+    def find(self, name: str, *, by_stem: bool) -> list[int]:
+        """Return the places of the images that a row may mean; the closest, where there are some.
+
+        The folders that a row names must end the image's path, or the other way round.
+        """
+        parts = _path_parts(name)
+        if not parts:
+            return []
+        last = parts[-1]
+        if by_stem:
+            stems = dict.fromkeys((last, os.path.splitext(last)[0]))
+            candidates = [place for stem in stems for place in self._by_stem.get(stem, ())]
+        else:
+            candidates = self._by_name.get(last, [])
+        folders = parts[:-1]
+        fit = {
+            place: _common_end(folders, self._whole[place][:-1])
+            for place in candidates
+            if _ends_with(self._whole[place][:-1], folders)
+            or _ends_with(folders, self.below[place][:-1])
+        }
+        return [place for place, common in fit.items() if common == max(fit.values())]
+
+    def count(self, names: Iterable[str], *, by_stem: bool) -> int:
+        """Return how many of the names mean exactly one image."""
+        return sum(len(self.find(name, by_stem=by_stem)) == 1 for name in names)
+
+
+def _path_parts(path: str) -> tuple[str, ...]:
+    # Windows writes backslashes, macOS decomposes letters with accents.
+    text = unicodedata.normalize("NFC", path if "/" in path else path.replace("\\", "/"))
+    return tuple(part for part in text.split("/") if part not in ("", "."))
+
+
+def _ends_with(whole: Sequence[str], end: Sequence[str]) -> bool:
+    return not end or tuple(whole[-len(end) :]) == tuple(end)
+
+
+def _common_end(left: Sequence[str], right: Sequence[str]) -> int:
+    common = 0
+    for a, b in zip(reversed(left), reversed(right), strict=False):
+        if a != b:
+            break
+        common += 1
+    return common
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a labelled table: every cell as text, stripped, an absent one as the empty text.
+
+    `.jsonl`, `.ndjson`, `.parquet` and `.pq` are what they say; everything else is text with a
+    header, whose delimiter (comma, semicolon, tab, bar) and encoding are detected. Lists become
+    texts joined by `;`.
+
+    Raises:
+        InputError: It cannot be read, or holds no rows.
+        MissingExtraError: Parquet without pyarrow.
+    """
+    import pandas as pd
+
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".jsonl": partial(pd.read_json, lines=True, dtype=False, convert_dates=False),
+        ".ndjson": partial(pd.read_json, lines=True, dtype=False, convert_dates=False),
+        ".parquet": pd.read_parquet,
+        ".pq": pd.read_parquet,
+    }
+    read = readers.get(path.suffix.lower(), _read_delimited)
+    try:
+        frame = read(path)
+    except ImportError as error:
+        raise MissingExtraError("reading Parquet", "parquet") from error
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        raise InputError(f"{visible(str(path))} cannot be read: {reason}") from error
+    except (ValueError, csv.Error) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{visible(str(path))} cannot be read as a table: {reason}") from error
+    if frame.empty:
+        raise InputError(f"{visible(str(path))} holds no rows below its header")
+    twice = [name for name, count in Counter(frame.columns).items() if count > 1]
+    if twice:
+        raise InputError(f"{visible(str(path))} has two columns named '{visible(str(twice[0]))}'")
+    return pd.DataFrame({str(name).strip(): _as_text(frame[name]) for name in frame.columns})
+
+
+def _read_delimited(path: Path) -> pd.DataFrame:
+    import io
+
+    import pandas as pd
+
+    _, text = read_file(path, InputError)
+    # Excel's own first line that names the delimiter.
+    named = re.match(r"sep=([,;\t|])\n", text, re.IGNORECASE)
+    text = text[named.end() :] if named else text
+    header = text.lstrip("\n").split("\n", 1)[0]
+    widths = {d: len(next(csv.reader([header], delimiter=d), [])) for d in _DELIMITERS}
+    return pd.read_csv(
+        io.StringIO(text),
+        sep=named[1] if named else max(widths, key=widths.__getitem__),
+        dtype=str,
+        keep_default_na=False,
+        skipinitialspace=True,
+        index_col=False,
+    )
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    """Return a column as stripped texts; whole numbers beside gaps do not become `1.0`."""
+    import pandas as pd
+
+    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
+        column = column.astype("Int64")
+
+    def text(cell: object) -> str:
+        if isinstance(cell, (list, tuple)) or type(cell).__name__ == "ndarray":
+            return ";".join(str(part) for part in cell)  # type: ignore[attr-defined]
+        if isinstance(cell, dict):
+            return json.dumps(cell)
+        return "" if cell is None or cell is pd.NA or cell != cell else str(cell).strip()
+
+    return column.astype(object).map(text)
+
+
+def name_key(name: str) -> str:
+    """How names are compared that people write in several ways: `No Glasses` is `no-glasses`."""
+    return default_wording(unicodedata.normalize("NFC", name)).casefold()
+
+
+# --- columns --------------------------------------------------------------------------------------
+
+
+def _check_column(name: str, frame: pd.DataFrame, table: Path, flag: str) -> None:
+    if name not in frame.columns:
+        raise OptionError(
+            f"{flag}: {visible(str(table))} has no column '{visible(name)}'; its columns are"
+            f" {listed(frame.columns)}"
+        )
+
+
+def _image_names(  # noqa: PLR0913  what a guess is made from
+    frame: pd.DataFrame,
+    table: Path,
+    images: Images,
+    naming: Naming,
+    values: Values,
+    notes: list[str],
+) -> tuple[list[str], str]:
+    """Return what each row calls its image, and how that was found out."""
+    if naming.image_pattern is not None:
+        return _filled(naming.image_pattern, frame, table), naming.image_pattern
+    column = naming.image_column
+    if column is None:
+        sample = frame.head(_SAMPLE_ROWS)
+        others = [name for name in frame.columns if name != values.column]
+        hits = {
+            name: max(images.count(sample[name], by_stem=stem) for stem in (False, True))
+            for name in others
+        }
+        best = [name for name in others if hits[name] and hits[name] == max(hits.values())]
+        named = [name for name in best if name.lower() in _IMAGE_NAMES]
+        best = named or best
+        if not best:
+            raise InputError(_no_image_column(frame, table, images))
+        if len(best) > 1:
+            raise OptionError(
+                f"{visible(str(table))}: the columns {listed(best)} all name the images: choose"
+                " one with --image-column"
+            )
+        column = best[0]
+        notes.append(f"images are named by the column '{column}'")
+    _check_column(column, frame, table, "--image-column")
+    return list(frame[column]), f"column '{column}'"
+
+
+def _filled(pattern: str, frame: pd.DataFrame, table: Path) -> list[str]:
+    slots = [(match[1], int(match[2] or 0)) for match in _is_slot.finditer(pattern)]
+    if not slots:
+        raise OptionError(
+            f"--image-pattern '{visible(pattern)}' has no slot: write a column in braces, such as"
+            f" {{{visible(str(frame.columns[0]))}}}"
+        )
+    for name, _ in slots:
+        _check_column(name, frame, table, "--image-pattern")
+    filled = [pattern] * len(frame)
+    for name, width in slots:
+        slot = re.compile(r"\{" + re.escape(name) + r"(:0?\d+d?)?\}")
+        cells = [cell.zfill(width).replace("\\", r"\\") for cell in frame[name]]
+        filled = [slot.sub(cell, text, 1) for text, cell in zip(filled, cells, strict=True)]
+    return filled
+
+
+def _guess_column(
+    frame: pd.DataFrame, table: Path, how: str, values: Values, notes: list[str]
+) -> str:
+    used = {how.removeprefix("column '").removesuffix("'"), *(m[1] for m in _is_slot.finditer(how))}
+    others = [name for name in frame.columns if name not in used]
+    named = [name for name in others if name.lower() in values.names]
+    if not named and values.labels:
+        keys = {name_key(label.name) for label in values.labels}
+        named = [name for name in others if set(map(name_key, frame[name])) <= {*keys, ""}]
+    found = named or others
+    if len(found) != 1:
+        raise OptionError(
+            f"{visible(str(table))}: which column is the {values.kind}? choose one with"
+            f" {values.flag}: {listed(found or frame.columns)}"
+        )
+    notes.append(f"the {values.kind} is the column '{found[0]}'")
+    return found[0]
+
+
+def _no_image_column(frame: pd.DataFrame, table: Path, images: Images) -> str:
+    row = ", ".join(f"{visible(n)}={visible(str(frame[n].iloc[0]))}" for n in frame.columns[:4])
+    hint = "--image-column names the column, --image-pattern builds the name from columns"
+    for name in images.names()[:50]:
+        # A number in the image's name that a column holds gives the pattern away.
+        for number in re.finditer(r"\d+", name):
+            column = next((n for n in frame.columns if number[0] in set(frame[n])), None)
+            if column is not None:
+                pattern = f"{name[: number.start()]}{{{column}}}{name[number.end() :]}"
+                hint = f"perhaps --image-pattern '{visible(pattern)}'"
+                break
+        else:
+            continue
+        break
+    return (
+        f"no column of {visible(str(table))} names the images: its first row is {row}, the first"
+        f" image is {visible(images.names()[0])}; {hint}"
+    )
+
+
+def _nothing_joins(
+    table: Path,
+    how: str,
+    names: Sequence[str],
+    images: Images,
+    ambiguous: Sequence[tuple[str, str]],
+) -> str:
+    if ambiguous:
+        name, why = ambiguous[0]
+        return f"no row of {visible(str(table))} means one image: {visible(name)} {visible(why)}"
+    return (
+        f"no row of {visible(str(table))} has its image: the rows' names ({how}) are like"
+        f" '{visible(names[0])}', the images' like '{visible(images.names()[0])}'; see"
+        " --image-column and --image-pattern"
+    )
+
+
+def listed(names: Iterable[object]) -> str:
+    """Return names for a message, in quotes: the first eight, and how many more there are."""
+    texts = [f"'{visible(str(name))}'" for name in names]
+    more = f" and {len(texts) - 8} more" if len(texts) > 8 else ""
+    return ", ".join(texts[:8]) + more

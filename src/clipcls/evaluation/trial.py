@@ -1,0 +1,69 @@
+"""The one way from labelled images and a question to scored images: truth, variants, outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipcls.evaluation.compare import Outcome, Variant, score_variants
+from clipcls.evaluation.truth import Truth, TruthOptions, find_truth
+from clipcls.evaluation.variants import Changes, make_variants
+from clipcls.labels import Label
+from clipcls.observer import Observer
+from clipcls.options import ScoringOptions
+from clipcls.question import Inputs, ModelChoice, Question
+
+if TYPE_CHECKING:
+    from clipcls.models.base import Encoder
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is to be judged.
+
+    Attributes:
+        inputs: Which images.
+        table: The table of their true labels; None takes the names of their folders.
+        truth: How that is read and joined.
+        labels: The labels; empty leaves them to the variants, then to the truth.
+        templates: Finished templates.
+        scoring: How logits become predictions.
+        model: Which model answers.
+        changes: Variant -> what it does otherwise; without any, the above is all that is asked.
+    """
+
+    inputs: Inputs
+    table: Path | None
+    model: ModelChoice
+    templates: tuple[str, ...]
+    labels: tuple[Label, ...] = ()
+    truth: TruthOptions = field(default_factory=TruthOptions)
+    scoring: ScoringOptions = field(default_factory=ScoringOptions)
+    changes: Mapping[str, Changes] = field(default_factory=dict)
+
+
+def evaluate(
+    trial: Trial, observer: Observer | None = None, encoder: Encoder | None = None
+) -> tuple[Truth, list[Outcome]]:
+    """Join images to their truth and score them, once per variant.
+
+    Args:
+        trial: What is to be judged.
+        observer: Told about the progress.
+        encoder: Used in place of the models that the trial names.
+
+    Returns:
+        The truth, and an outcome per variant, in order.
+
+    Raises:
+        ClipclsError: See `clipcls.errors`; what the user wrote is checked before a model is loaded.
+    """
+    observer = observer or Observer()
+    own = next((change.labels for change in trial.changes.values() if change.labels), ())
+    truth = find_truth(trial.inputs, trial.table, trial.labels or own, trial.truth)
+    observer.joined(truth.report.lines())
+    question = Question(truth.labels, trial.templates, trial.scoring)
+    variants = make_variants(Variant("base", question, trial.model), trial.changes)
+    return truth, score_variants(truth, variants, trial.inputs.decode, observer, encoder)
