@@ -35,6 +35,8 @@ _TITLES = {
     "brier_score": "Brier score",
     "calibration_error": "calibration error",
 }
+_FEW_IMAGES = 50
+"""With fewer to fit on, a calibration is a first guess."""
 _AS_NUMBER = frozenset({"cohen_kappa", "roc_auc", "log_loss", "brier_score"})
 
 
@@ -157,6 +159,12 @@ def show_calibration(found: Calibrated, path: Path, wished: float | None = None)
                     " fitted: with more labelled images the two come together"
                 )
             )
+    if found.fitted < _FEW_IMAGES:
+        console.print(
+            plain(
+                f"With {said(found.fitted, 'image')} to fit on, this is a first guess: label more"
+            )
+        )
     console.print(plain(f"Written to {path}; use it with --calibration {path}"))
 
 
@@ -231,9 +239,11 @@ def _value(name: str, value: float) -> str:
 
 
 def _interval(name: str, figure: Figure) -> str:
+    if figure.low != figure.low:
+        return "not known"
     if name in _AS_NUMBER:
         return f"{figure.low:.3f} to {figure.high:.3f}"
-    return f"{percent(figure.low)} to {percent(figure.high)}"
+    return f"{percent(figure.low).removesuffix(' %')} to {percent(figure.high)}"
 
 
 def _console() -> Console:

@@ -33,10 +33,10 @@ class Figure:
 
     Attributes:
         value: The figure.
-        low: Lower end.
-        high: Upper end.
-        method: `bootstrap`, or `wilson` where every resample would be like the others (all right
-            or all wrong), which the bootstrap takes for certainty.
+        low: Lower end; NaN where every resample is like the others, which the bootstrap would take
+            for certainty.
+        high: Upper end; likewise.
+        method: `bootstrap`, or `wilson` for a share of all images or of none.
     """
 
     value: float
@@ -91,6 +91,8 @@ def figure_of(value: float, resampled: Floats, *, biased: bool = False) -> Figur
     if biased:
         # Resampling adds to a sum of absolute differences; the reverse interval takes that away.
         low, high = max(2 * value - high, 0.0), max(2 * value - low, 0.0)
+    if low == high:
+        low = high = float("nan")
     return Figure(float(value), low, high)
 
 

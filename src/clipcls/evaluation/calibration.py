@@ -176,7 +176,8 @@ def fit(logits: Floats, truth: Ints, *, biases: bool = False) -> tuple[float, tu
     """Return the temperature, and the biases, of the least log loss.
 
     Temperature scaling (Guo et al. 2017, arXiv:1706.04599); with biases, a part of vector scaling
-    from the same paper, held by a normal prior so that a label without images keeps its place.
+    from the same paper. A normal prior on the temperature's logarithm and on the biases keeps them
+    in place where there are few images, or none of a label.
 
     Args:
         logits: (N, C) float64.
@@ -202,14 +203,12 @@ def fit(logits: Floats, truth: Ints, *, biases: bool = False) -> tuple[float, tu
         gradient = np.zeros_like(parameters)
         gradient[0] = -(slopes * scaled).sum()
         if biases:
-            value += float(parameters[1:] @ parameters[1:]) / (2 * images)
-            gradient[1:] = slopes.sum(axis=0) + parameters[1:] / images
-        return value, gradient
+            gradient[1:] = slopes.sum(axis=0)
+        value += float(parameters @ parameters) / (2 * images)
+        return value, gradient + parameters / images
 
     start = np.zeros(1 + labels * biases)
-    # Far beyond what a model needs; images that are all right ask for a temperature of 0.
-    bounds = [(-5.0, 5.0)] + [(None, None)] * (len(start) - 1)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    found = minimize(loss, start, jac=True, method="L-BFGS-B").x
     return float(np.exp(found[0])), tuple(float(value) for value in found[1:])
 
 

@@ -371,15 +371,20 @@ def _image_names(  # noqa: PLR0913  what a guess is made from
         return _filled(naming.image_pattern, frame, table), naming.image_pattern
     column = naming.image_column
     if column is None:
-        sample = frame.head(_SAMPLE_ROWS)
-        others = [name for name in frame.columns if name != values.column]
-        hits = {
-            name: max(images.count(sample[name], by_stem=stem) for stem in (False, True))
-            for name in others
-        }
-        best = [name for name in others if hits[name] and hits[name] == max(hits.values())]
-        named = [name for name in best if name.lower() in _IMAGE_NAMES]
-        best = named or best
+        sample = frame.iloc[:: max(1, len(frame) // _SAMPLE_ROWS)]
+        by_name, by_stem = (
+            {
+                name: images.count(sample[name], by_stem=stem)
+                for name in frame.columns
+                if name != values.column
+            }
+            for stem in (False, True)
+        )
+        most = max([*by_name.values(), *by_stem.values()], default=0)
+        best = [name for name in by_name if most and 2 * max(by_name[name], by_stem[name]) > most]
+        # A column that is called so, then one that has whole names, is rather meant.
+        for preferred in (lambda name: name.lower() in _IMAGE_NAMES, by_name.__getitem__):
+            best = [name for name in best if preferred(name)] or best
         if not best:
             raise InputError(_no_image_column(frame, table, images))
         if len(best) > 1:

@@ -250,6 +250,8 @@ def _labels_of(values: Iterable[str], options: TruthOptions, notes: list[str]) -
             f" --map {numbers[0]}=NAME,... or --class-names FILE"
         )
     notes.append(f"the labels are those of the truth: {listed(names)}")
+    if not options.multi_label and any(";" in name for name in names):
+        notes.append("a cell with ; is one label here; --multi-label takes it for several")
     return make_labels(names)
 
 
