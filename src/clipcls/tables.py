@@ -135,37 +135,35 @@ def show_calibration(found: Calibrated, path: Path, wished: float | None = None)
         table.add_row(_TITLES[name], *cells)
     console.print(table)
     console.print()
+    for line in _calibration_lines(found, wished):
+        console.print(plain(line))
+    console.print(plain(f"Written to {path}; use it with --calibration {path}"))
+
+
+def _calibration_lines(found: Calibrated, wished: float | None) -> Iterator[str]:
     own = found.calibration
-    console.print(plain(f"Temperature {own.temperature:.3f}"))
+    yield f"Temperature {own.temperature:.3f}"
     if own.biases:
         named = sorted(zip(own.biases, (label for label, _ in own.prompts), strict=True))
         (low, lowest), (high, highest) = named[0], named[-1]
-        console.print(plain(f"Biases from {low:+.3f} ({lowest}) to {high:+.3f} ({highest})"))
+        yield f"Biases from {low:+.3f} ({lowest}) to {high:+.3f} ({highest})"
+    if found.after["log_loss"].value >= found.before["log_loss"].value:
+        yield "The log loss is no lower on the held-out images: the probabilities held before"
     if own.threshold is not None and found.coverage is not None:
-        right = "none of them right"
-        if found.kept_right is not None:
-            share = found.kept_right
-            right = f"{_value('', share.value)} of them right ({_interval('', share)})"
-        console.print(
-            plain(
-                f"Threshold {own.threshold:.4f} keeps {_value('', found.coverage.value)} of the"
-                f" images, {right}"
-            )
+        yield (
+            f"Threshold {own.threshold:.4f} keeps {percent(found.coverage.value)}"
+            " of the held-out images,"
         )
-        if wished is not None and (found.kept_right is None or found.kept_right.value < wished):
-            console.print(
-                plain(
-                    f"That is less than the wished {percent(wished)}, which held where it was"
-                    " fitted: with more labelled images the two come together"
-                )
+        right = found.kept_right
+        share = "none" if right is None else percent(right.value)
+        yield f"{share} of them right" + ("" if right is None else f" ({_interval('', right)})")
+        if wished is not None and (right is None or right.value < wished):
+            yield (
+                f"That is less than the wished {percent(wished)}, which held where it was fitted:"
+                " with more images the two come together"
             )
     if found.fitted < _FEW_IMAGES:
-        console.print(
-            plain(
-                f"With {said(found.fitted, 'image')} to fit on, this is a first guess: label more"
-            )
-        )
-    console.print(plain(f"Written to {path}; use it with --calibration {path}"))
+        yield f"With {said(found.fitted, 'image')} to fit on, this is a first guess: label more"
 
 
 def _show_classes(console: Console, outcome: Outcome, metrics: Metrics) -> None:

@@ -17,6 +17,7 @@ from clipcls.options import (
     DiscoveryOptions,
     Fit,
     Precision,
+    Truncated,
 )
 
 EPILOG = """\b
@@ -90,6 +91,7 @@ def calibrate(
     exclude: run_flags.ExcludeFlag = None,
     fit: run_flags.FitFlag = Fit.MODEL,
     max_megapixels: run_flags.MaxMegapixelsFlag = DecodeOptions.max_megapixels,
+    truncated: run_flags.TruncatedFlag = Truncated.ERROR,
     device: run_flags.DeviceFlag = "auto",
     batch_size: run_flags.BatchSizeFlag = "auto",
     workers: run_flags.WorkersFlag = "auto",
@@ -97,7 +99,7 @@ def calibrate(
     verbose: run_flags.VerboseFlag = False,
 ) -> None:
     """Fit temperature and threshold on a part of labelled images, and judge them on the rest."""
-    decode = DecodeOptions(max_megapixels=max_megapixels, fit=fit)
+    decode = DecodeOptions(max_megapixels=max_megapixels, truncated=truncated, fit=fit)
     discovery = DiscoveryOptions(recursive=recursive, exclude=tuple(exclude or ()))
     runtime = run_flags.runtime_options(device, Precision.AUTO, batch_size, workers)
     if output.exists() and not overwrite:
@@ -116,6 +118,7 @@ def calibrate(
     from clipcls.evaluation.calibration import CalibrationOptions, write_calibration
     from clipcls.evaluation.calibration import calibrate as fitted
     from clipcls.evaluation.trial import Trial, evaluate
+    from clipcls.inputs.decode import lift_pillow_limit
     from clipcls.question import Inputs
     from clipcls.tables import show_calibration
 
@@ -128,6 +131,8 @@ def calibrate(
         labels=asked,
         truth=truth_options,
     )
+    # This process is ours, so --max-megapixels may go beyond the limit that Pillow has of its own.
+    lift_pillow_limit(max_megapixels)
     with TerminalObserver(run_flags.verbosity(quiet, verbose), summary=False) as observer:
         _, [outcome] = evaluate(trial, observer)
     found = fitted(outcome, options)

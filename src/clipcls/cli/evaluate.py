@@ -20,6 +20,7 @@ from clipcls.options import (
     DiscoveryOptions,
     Fit,
     Precision,
+    Truncated,
 )
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def evaluate(
     exclude: run_flags.ExcludeFlag = None,
     fit: run_flags.FitFlag = Fit.MODEL,
     max_megapixels: run_flags.MaxMegapixelsFlag = DecodeOptions.max_megapixels,
+    truncated: run_flags.TruncatedFlag = Truncated.ERROR,
     device: run_flags.DeviceFlag = "auto",
     precision: run_flags.PrecisionFlag = Precision.AUTO,
     batch_size: run_flags.BatchSizeFlag = "auto",
@@ -121,7 +123,7 @@ def evaluate(
 ) -> None:
     """Measure how good the predictions are, on images whose labels are known."""
     scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration)
-    decode = DecodeOptions(max_megapixels=max_megapixels, fit=fit)
+    decode = DecodeOptions(max_megapixels=max_megapixels, truncated=truncated, fit=fit)
     discovery = DiscoveryOptions(recursive=recursive, exclude=tuple(exclude or ()))
     runtime = run_flags.runtime_options(device, precision, batch_size, workers)
     given = inputs or []
@@ -152,10 +154,13 @@ def evaluate(
     from clipcls.evaluation.trial import Trial
     from clipcls.evaluation.trial import evaluate as tried
     from clipcls.evaluation.variants import read_variants
+    from clipcls.inputs.decode import lift_pillow_limit
     from clipcls.question import Inputs
 
     if report is not None:
         check_folder(report, overwrite=overwrite)
+    # This process is ours, so --max-megapixels may go beyond the limit that Pillow has of its own.
+    lift_pillow_limit(max_megapixels)
     with TerminalObserver(run_flags.verbosity(quiet, verbose), summary=False) as observer:
         if predictions is not None:
             from clipcls.evaluation.predictions import judge_predictions
