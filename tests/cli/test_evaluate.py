@@ -138,6 +138,16 @@ def test_one_variant_is_compared_with_the_flags(invoke: Invoke, faces: Path) -> 
     assert found["winner"] is None
 
 
+def test_a_variant_keeps_its_wordings_to_itself(invoke: Invoke, faces: Path) -> None:
+    base = ("evaluate", faces / "faces", faces / "train.csv", *FACES, "--json")
+    worded = "worded:labels=no-glasses=blue,glasses=red"
+    found = figures(invoke(*base, "--variant", worded, "--variant", "bare:template=<>").stdout)
+    assert found["variants"][1]["made_by"]["prompts"] == {
+        "no-glasses": ["no glasses"],
+        "glasses": ["glasses"],
+    }
+
+
 def test_variants_from_a_file(invoke: Invoke, faces: Path) -> None:
     file = faces / "wordings.toml"
     file.write_text(

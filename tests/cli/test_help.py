@@ -29,6 +29,9 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 TREE = dict(commands(typer.main.get_command(app)))
 
 
+COMMANDS = ("classify", "evaluate", "calibrate", "similarity")
+
+
 def documentation() -> str:
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     return "\n".join(page.read_text(encoding="utf-8") for page in pages)
@@ -62,23 +65,25 @@ def test_every_parameter_has_help(path: tuple[str, ...]) -> None:
     assert silent == []
 
 
-def test_every_flag_of_classify_is_documented() -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_is_documented(command: str) -> None:
     """One spelling is enough: `-o` for `--output`, `--no-recursive` for `--recursive`."""
     text = documentation()
     spellings = [
         [*parameter.opts, *parameter.secondary_opts]
-        for parameter in TREE[("classify",)].params
+        for parameter in TREE[(command,)].params
         if parameter.opts[0].startswith("-")
     ]
-    assert len(spellings) > 20
+    assert len(spellings) > 15
     unknown = [names for names in spellings if not any(mentioned(name, text) for name in names)]
     assert unknown == []
 
 
-def test_every_flag_that_the_documentation_names_exists() -> None:
-    shown = re.findall(r"clipcls classify[^\n`]*(?:\\\n[^\n`]*)*", documentation())
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_that_the_documentation_names_exists(command: str) -> None:
+    shown = re.findall(rf"clipcls {command} [^\n`]*(?:\\\n[^\n`]*)*", documentation())
     flags = {flag for line in shown for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", line)}
-    known = {name for p in TREE[("classify",)].params for name in [*p.opts, *p.secondary_opts]}
+    known = {name for p in TREE[(command,)].params for name in [*p.opts, *p.secondary_opts]}
     assert flags
     assert flags <= known
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -42,6 +43,24 @@ def test_the_readme_shows_what_the_program_says_and_hides_no_mistake() -> None:
     assert shown == found
     own = {p.name: NAMED_OTHERWISE.get(p.stem, p.stem) for p in PHOTOS.glob("*.jpg")}
     assert {name for name in own if own[name] != found[name]} == {"brick.jpg", "grass.jpg"}
+
+
+def test_the_comparison_in_the_readme_is_what_the_program_prints() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.search(
+        r"```sh\nclipcls (evaluate examples/photos .*?)```\n\n```text\n(.*?)```", readme, re.DOTALL
+    )
+    assert shown is not None
+    done = subprocess.run(
+        command(*shlex.split(shown[1].replace("\\\n", "")), "--device", "cpu", "--quiet"),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        cwd=ROOT,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "80"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.rstrip() for line in done.stdout.splitlines()] == shown[2].splitlines()
 
 
 @pytest.mark.parametrize(
