@@ -425,6 +425,8 @@ def _as_text(column: pd.Series) -> pd.Series:
     whole = all(cell.is_integer() for cell in cells if isinstance(cell, float) and cell == cell)
 
     def text(cell: object) -> str:
+        if isinstance(cell, str):
+            return cell.strip()
         if isinstance(cell, (list, tuple)) or type(cell).__name__ == "ndarray":
             return ";".join(str(part) for part in cell)  # type: ignore[attr-defined]
         if isinstance(cell, dict):
