@@ -76,13 +76,7 @@ def read_variants(texts: Sequence[str], file: Path | None = None) -> dict[str, C
             if name in settings:
                 raise OptionError(f"{file}: the variant '{visible(name)}' is given twice")
             settings[name] = table
-    changes = {}
-    for name, values in settings.items():
-        try:
-            changes[name] = _changes(name, values)
-        except (LabelError, TemplateError) as error:
-            raise type(error)(f"the variant '{visible(name)}': {error}") from error
-    return changes
+    return {name: _named_changes(name, values) for name, values in settings.items()}
 
 
 def _toml(file: Path) -> Mapping[str, dict[str, Any]]:
@@ -107,6 +101,14 @@ def _toml(file: Path) -> Mapping[str, dict[str, Any]]:
             if not isinstance(value, str) or not value.strip():
                 raise OptionError(f"{name}: {key} of [{visible(variant)}] must be a text")
     return content
+
+
+def _named_changes(name: str, settings: Mapping[str, Any]) -> Changes:
+    """Return the changes; what is wrong with labels and templates is said of the variant."""
+    try:
+        return _changes(name, settings)
+    except (LabelError, TemplateError) as error:
+        raise type(error)(f"the variant '{visible(name)}': {error}") from error
 
 
 def _changes(name: str, settings: Mapping[str, Any]) -> Changes:
