@@ -7,6 +7,8 @@ A row names its image by a relative path, a name or a stem. Folders must not con
 from __future__ import annotations
 
 import csv
+import errno
+import io
 import json
 import os
 import re
@@ -14,9 +16,8 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from clipcls.errors import InputError, MissingExtraError, OptionError
 from clipcls.inputs.refs import ImageRef
@@ -106,7 +107,7 @@ class JoinReport:
 
     def lines(self) -> Iterator[str]:
         """Yield what was guessed and what did not come together, a line each."""
-        yield from self.notes
+        yield from map(visible, self.notes)
         groups: tuple[tuple[str, str, Sequence[str]], ...] = (
             ("row without an image", "rows without an image", self.rows_without_image),
             ("image without a row", "images without a row", self.images_without_row),
@@ -122,7 +123,7 @@ class JoinReport:
             if names:
                 more = ", ..." if len(names) > 3 else ""
                 noun = one if len(names) == 1 else several
-                yield f"{len(names):,} {noun}, left out: {', '.join(names[:3])}{more}"
+                yield f"{len(names):,} {noun}, left out: {visible(', '.join(names[:3]))}{more}"
         if self.left_out:
             yield f"{self.left_out:,} labelled images left out, as asked"
 
@@ -157,8 +158,8 @@ def join_rows(
     by_stem = max((False, True), key=lambda stem: images.count(names, by_stem=stem))
     missing, ambiguous = [], []
     claims: dict[int, list[str]] = defaultdict(list)
-    for name, value in zip(names, frame[column], strict=True):
-        found = images.find(name, by_stem=by_stem)
+    matches = _of_own_folders(names, [images.find(n, by_stem=by_stem) for n in names], images)
+    for name, value, found in zip(names, frame[column], matches, strict=True):
         if len(found) == 1:
             claims[found[0]].append(value)
         elif found:
@@ -186,18 +187,39 @@ def join_rows(
     return pairs, report
 
 
+def _of_own_folders(
+    names: Sequence[str], matches: Sequence[list[int]], images: Images
+) -> list[list[int]]:
+    """Return the matches without those of rows that lie in another folder than the user named.
+
+    A table of `train/1.jpg` and `val/1.jpg` and the folder `val`: the name of the folder is in the
+    table, so that `train` is another one, not this one before it was renamed.
+    """
+    agree = [
+        images.agrees_above(name, found[0]) if len(found) == 1 else None
+        for name, found in zip(names, matches, strict=True)
+    ]
+    own = {images.roots[found[0]] for found, agrees in zip(matches, agree, strict=True) if agrees}
+    return [
+        [] if agrees is False and images.roots[found[0]] in own else found
+        for found, agrees in zip(matches, agree, strict=True)
+    ]
+
+
 class Images:
     """The images, findable by the ways in which a table may name them.
 
     Attributes:
         places: Places of the images in `refs`, each file once.
         below: Place -> the parts of its path below the folder that the user named.
+        roots: Place -> that folder, with a slash; None for a file that was named itself.
     """
 
     def __init__(self, refs: Sequence[ImageRef], roots: Sequence[str]) -> None:
         # The longest root first, which is the nearest.
         starts = sorted((os.path.join(root, "") for root in roots), key=len, reverse=True)
         self.below: dict[int, tuple[str, ...]] = {}
+        self.roots: dict[int, str | None] = {}
         self._whole: dict[int, tuple[str, ...]] = {}
         self._by_name: dict[str, list[int]] = defaultdict(list)
         self._by_stem: dict[str, list[int]] = defaultdict(list)
@@ -206,10 +228,11 @@ class Images:
             places.setdefault(ref.path, place)
         for path, place in places.items():
             start = next((start for start in starts if path.startswith(start)), None)
+            self.roots[place] = start
             self._whole[place] = whole = _path_parts(os.path.abspath(path))
             self.below[place] = _path_parts(path[len(start or "") :])
             self._by_name[whole[-1]].append(place)
-            self._by_stem[os.path.splitext(whole[-1])[0]].append(place)
+            self._by_stem[_without_extension(whole[-1])].append(place)
         self.places = sorted(self.below)
 
     def names(self) -> list[str]:
@@ -221,23 +244,47 @@ class Images:
 
         The folders that a row names must end the image's path, or the other way round.
         """
-        parts = _path_parts(name)
+        # Windows writes backslashes, which elsewhere are characters of a name.
+        for text in dict.fromkeys((name, name.replace("\\", "/"))):
+            found = self._closest(_path_parts(text), by_stem=by_stem)
+            if found:
+                return found
+        return []
+
+    def _closest(self, parts: Sequence[str], *, by_stem: bool) -> list[int]:
         if not parts:
             return []
-        last = parts[-1]
+        last, folders = parts[-1], parts[:-1]
+        ways = [self._by_name.get(last, [])]
         if by_stem:
-            stems = dict.fromkeys((last, os.path.splitext(last)[0]))
-            candidates = [place for stem in stems for place in self._by_stem.get(stem, ())]
-        else:
-            candidates = self._by_name.get(last, [])
-        folders = parts[:-1]
-        fit = {
-            place: _common_end(folders, self._whole[place][:-1])
-            for place in candidates
-            if _ends_with(self._whole[place][:-1], folders)
-            or _ends_with(folders, self.below[place][:-1])
-        }
-        return [place for place, common in fit.items() if common == max(fit.values())]
+            ways += [self._by_stem.get(last, []), self._by_stem.get(_without_extension(last), [])]
+        for candidates in ways:
+            fit = {
+                place: self._likeness(folders, place)
+                for place in candidates
+                if _ends_with(self._whole[place][:-1], folders)
+                or _ends_with(folders, self.below[place][:-1])
+            }
+            if fit:
+                best = max(fit.values())
+                return [place for place, likeness in fit.items() if likeness == best]
+        return []
+
+    def _likeness(self, folders: Sequence[str], place: int) -> tuple[int, bool]:
+        """How many folders agree and, of equals, whether the row has all of the relative path."""
+        below = self.below[place][:-1]
+        return _common_end(folders, self._whole[place][:-1]), tuple(folders) == below
+
+    def agrees_above(self, name: str, place: int) -> bool | None:
+        """Whether the folder that a row names above the relative path is the image's too.
+
+        None when the row names no such folder.
+        """
+        folders = _path_parts(name.replace("\\", "/"))[:-1]
+        below = self.below[place][:-1]
+        if len(folders) <= len(below):
+            return None
+        return _common_end(folders, self._whole[place][:-1]) > len(below)
 
     def count(self, names: Iterable[str], *, by_stem: bool) -> int:
         """Return how many of the names mean exactly one image."""
@@ -245,9 +292,15 @@ class Images:
 
 
 def _path_parts(path: str) -> tuple[str, ...]:
-    # Windows writes backslashes, macOS decomposes letters with accents.
-    text = unicodedata.normalize("NFC", path if "/" in path else path.replace("\\", "/"))
+    # macOS decomposes letters with accents.
+    text = unicodedata.normalize("NFC", path.replace(os.sep, "/"))
     return tuple(part for part in text.split("/") if part not in ("", "."))
+
+
+def _without_extension(name: str) -> str:
+    """Return the stem; `.5` is no extension, so that the row `1.5` is not the image `1.jpg`."""
+    stem, extension = os.path.splitext(name)
+    return name if extension[1:].isdigit() else stem
 
 
 def _ends_with(whole: Sequence[str], end: Sequence[str]) -> bool:
@@ -279,9 +332,9 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    readers: dict[str, Callable[[Path], Any]] = {
-        ".jsonl": partial(pd.read_json, lines=True, dtype=False, convert_dates=False),
-        ".ndjson": partial(pd.read_json, lines=True, dtype=False, convert_dates=False),
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".jsonl": _read_json_lines,
+        ".ndjson": _read_json_lines,
         ".parquet": pd.read_parquet,
         ".pq": pd.read_parquet,
     }
@@ -291,55 +344,98 @@ def read_table(path: Path) -> pd.DataFrame:
     except ImportError as error:
         raise MissingExtraError("reading Parquet", "parquet") from error
     except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
+        missing = os.strerror(errno.ENOENT) if isinstance(error, FileNotFoundError) else ""
+        reason = error.strerror or missing or " ".join(str(error).split())
         raise InputError(f"{visible(str(path))} cannot be read: {reason}") from error
     except (ValueError, csv.Error) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{visible(str(path))} cannot be read as a table: {reason}") from error
+    # pandas writes an index beside the columns; one with a name is a column of the user's.
+    if any(name is not None for name in frame.index.names):
+        frame = frame.reset_index()
     if frame.empty:
         raise InputError(f"{visible(str(path))} holds no rows below its header")
-    twice = [name for name, count in Counter(frame.columns).items() if count > 1]
+    names = [str(name).strip() for name in frame.columns]
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise InputError(f"{visible(str(path))} has two columns named '{visible(str(twice[0]))}'")
-    return pd.DataFrame({str(name).strip(): _as_text(frame[name]) for name in frame.columns})
+        raise InputError(
+            f"{visible(str(path))} has two columns named '{visible(twice[0])}': rename one of them"
+        )
+    return pd.DataFrame({n: _as_text(frame[c]) for n, c in zip(names, frame.columns, strict=True)})
 
 
 def _read_delimited(path: Path) -> pd.DataFrame:
-    import io
+    import pandas as pd
 
+    name, text = read_file(path, InputError)
+    # Excel's own first line that names the delimiter; its line end stays, for the lines' numbers.
+    named = re.match(r"sep=([,;\t|])\n", text, re.IGNORECASE)
+    text = text[named.end() - 1 :] if named else text
+    header = text.lstrip("\n").split("\n", 1)[0]
+    widths = {d: len(next(csv.reader([header], delimiter=d), [])) for d in _DELIMITERS}
+    delimiter = named[1] if named else max(widths, key=widths.__getitem__)
+    stream = io.StringIO(text, newline="")
+    reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=True, strict=True)
+    rows = []
+    try:
+        for cells in reader:
+            # Spreadsheets fill rows up with empty cells, and add rows of nothing else.
+            while cells and not cells[-1].strip():
+                cells.pop()
+            if cells:
+                rows.append(cells)
+                if len(cells) > len(rows[0]):
+                    raise InputError(
+                        f"{visible(name)}:{reader.line_num}: {len(cells)} cells for"
+                        f" {len(rows[0])} columns: put quotes around a text that holds the"
+                        " delimiter"
+                    )
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from error
+    if not rows:
+        raise ValueError("it is empty")
+    columns = [cell.strip() or f"Unnamed: {i}" for i, cell in enumerate(rows[0])]
+    filled = [cells + [""] * (len(columns) - len(cells)) for cells in rows[1:]]
+    return pd.DataFrame(filled, columns=columns, dtype=object)
+
+
+def _read_json_lines(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     _, text = read_file(path, InputError)
-    # Excel's own first line that names the delimiter.
-    named = re.match(r"sep=([,;\t|])\n", text, re.IGNORECASE)
-    text = text[named.end() :] if named else text
-    header = text.lstrip("\n").split("\n", 1)[0]
-    widths = {d: len(next(csv.reader([header], delimiter=d), [])) for d in _DELIMITERS}
-    return pd.read_csv(
-        io.StringIO(text),
-        sep=named[1] if named else max(widths, key=widths.__getitem__),
-        dtype=str,
-        keep_default_na=False,
-        skipinitialspace=True,
-        index_col=False,
-    )
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"line {number} is no JSON") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"line {number} is no JSON object")
+            rows.append(row)
+    # Objects, because numbers beside gaps would become floats.
+    return pd.DataFrame(rows, dtype=object)
 
 
 def _as_text(column: pd.Series) -> pd.Series:
     """Return a column as stripped texts; whole numbers beside gaps do not become `1.0`."""
     import pandas as pd
 
-    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
-        column = column.astype("Int64")
+    cells = column.astype(object)
+    whole = all(cell.is_integer() for cell in cells if isinstance(cell, float) and cell == cell)
 
     def text(cell: object) -> str:
+        if isinstance(cell, str):
+            return cell.strip()
         if isinstance(cell, (list, tuple)) or type(cell).__name__ == "ndarray":
             return ";".join(str(part) for part in cell)  # type: ignore[attr-defined]
         if isinstance(cell, dict):
             return json.dumps(cell)
-        return "" if cell is None or cell is pd.NA or cell != cell else str(cell).strip()
+        if cell is None or cell is pd.NA or cell != cell:
+            return ""
+        return str(int(cell) if whole and isinstance(cell, float) else cell).strip()
 
-    return column.astype(object).map(text)
+    return cells.map(text)
 
 
 def name_key(name: str) -> str:
@@ -407,12 +503,10 @@ def _filled(pattern: str, frame: pd.DataFrame, table: Path) -> list[str]:
         )
     for name, _ in slots:
         _check_column(name, frame, table, "--image-pattern")
-    filled = [pattern] * len(frame)
-    for name, width in slots:
-        slot = re.compile(r"\{" + re.escape(name) + r"(:0?\d+d?)?\}")
-        cells = [cell.zfill(width).replace("\\", r"\\") for cell in frame[name]]
-        filled = [slot.sub(cell, text, 1) for text, cell in zip(filled, cells, strict=True)]
-    return filled
+    # All at once, so that braces and backslashes in a cell are text.
+    template = _is_slot.sub("%s", pattern.replace("%", "%%"))
+    columns = [[cell.zfill(width) for cell in frame[name]] for name, width in slots]
+    return [template % cells for cells in zip(*columns, strict=True)]
 
 
 def _guess_column(
@@ -423,7 +517,8 @@ def _guess_column(
     named = [name for name in others if name.lower() in values.names]
     if not named and values.labels:
         keys = {name_key(label.name) for label in values.labels}
-        named = [name for name in others if set(map(name_key, frame[name])) <= {*keys, ""}]
+        cells = {name: set(map(name_key, frame[name])) - {""} for name in others}
+        named = [name for name in others if cells[name] and cells[name] <= keys]
     found = named or others
     if len(found) != 1:
         raise OptionError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipcls.columns import AFTER, BEFORE
-from clipcls.errors import OptionError, ResumeError
+from clipcls.errors import InputError, OptionError, ResumeError
 from clipcls.evaluation.compare import Outcome
 from clipcls.evaluation.truth import Truth, TruthOptions, join_table, truth_of_folders
 from clipcls.inputs.refs import ImageRef
@@ -19,7 +19,7 @@ from clipcls.labels import RAW_PREFIXES, Label, make_labels
 from clipcls.outputs.manifest import manifest_path, read_manifest
 from clipcls.outputs.results import read_results
 from clipcls.records import UNKNOWN, Failure, Prediction, Record
-from clipcls.text import visible
+from clipcls.text import original_path, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,14 +46,14 @@ def judge_predictions(
     # Without a manifest, only what the table itself says is known.
     with suppress(ResumeError):
         manifest = read_manifest(manifest_path(path))
-    labels = tuple(manifest.get("prompts") or _labels(frame))
-    if not labels:
-        raise OptionError(f"{visible(str(path))} holds no scored image")
+    labels = _labels(frame, manifest)
+    if not labels or frame.empty:
+        raise InputError(f"{visible(str(path))} holds no scored image")
     refs = [ImageRef(i, text) for i, text in enumerate(frame["path"])]
-    roots = [text for text in manifest.get("inputs", ()) if os.path.isdir(text)]
+    roots = _roots(manifest, list(frame["path"]))
     asked = make_labels(list(labels))
     truth = _joined(refs, roots, table, asked, options)
-    if options.multi_label and not set(labels) <= set(frame.columns):
+    if options.multi_label and _is_ranked(frame):
         raise OptionError(
             f"{visible(str(path))} was written with --top-k, so most labels have no probability:"
             " write it without"
@@ -88,14 +88,37 @@ def _joined(
     return join_table(refs, roots, table, labels, options)
 
 
-def _labels(frame: pd.DataFrame) -> list[str]:
-    """Return the labels of an output without a manifest, those of the ranks with `--top-k`."""
+def _roots(manifest: Mapping[str, Any], paths: Sequence[str]) -> list[str]:
+    """Return the folders that were classified, else the one that holds all images."""
+    given = manifest.get("inputs")
+    roots = [original_path(str(text)) for text in given] if isinstance(given, list) else []
+    roots = [root for root in roots if any(p.startswith(os.path.join(root, "")) for p in paths)]
+    if not roots:
+        # Absolute and relative paths have no folder in common.
+        with suppress(ValueError):
+            roots = [os.path.commonpath([os.path.dirname(path) for path in paths])]
+    return roots
+
+
+def _is_ranked(frame: pd.DataFrame) -> bool:
+    """Whether `--top-k` was used; by place, as a label may be called `label_1`."""
+    start = len(BEFORE)
+    return list(frame.columns[start : start + 2]) == ["label_1", "probability_1"]
+
+
+def _labels(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the labels of an output; without its manifest, those of the ranks with `--top-k`."""
     names = [name for name in frame.columns if name not in (*BEFORE, *AFTER)]
-    if "label_1" in names:
+    if _is_ranked(frame):
         ranked = [frame[name] for name in names if name.startswith("label_")]
-        return sorted({label for column in ranked for label in column if label})
-    # Raw columns repeat the labels with a prefix.
-    return [name for name in names if not _is_raw(name, names)]
+        found = sorted({label for column in ranked for label in column if label})
+    else:
+        # Raw columns repeat the labels with a prefix.
+        found = [name for name in names if not _is_raw(name, names)]
+    prompts = manifest.get("prompts")
+    known = tuple(prompts) if isinstance(prompts, dict) else ()
+    # A manifest of another output, left over under this name, knows other labels.
+    return known if set(found) <= set(known) else tuple(found)
 
 
 def _is_raw(name: str, names: Sequence[str]) -> bool:
@@ -108,7 +131,7 @@ def _records(frame: pd.DataFrame, labels: tuple[str, ...]) -> list[Record]:
     probabilities = np.full((count, len(labels)), np.nan)
     ranks = np.full((count, len(labels)), -np.inf)
     places = {label: place for place, label in enumerate(labels)}
-    if "label_1" in frame.columns and "label_1" not in places:
+    if _is_ranked(frame):
         rank = 1
         while f"label_{rank}" in frame.columns:
             found = np.array([places.get(label, -1) for label in frame[f"label_{rank}"]])
@@ -123,11 +146,10 @@ def _records(frame: pd.DataFrame, labels: tuple[str, ...]) -> list[Record]:
         logits = [f"logit:{label}" for label in labels]
         has_logits = all(name in frame.columns for name in logits)
         ranks = frame[logits].to_numpy(dtype=np.float64) if has_logits else probabilities.copy()
-        if not has_logits:
-            # What was predicted ranks first, also where rounding made it equal to another.
-            found = np.array([places.get(name, -1) for name in frame["prediction"]])
-            rows = np.flatnonzero(found >= 0)
-            ranks[rows, found[rows]] = np.nextafter(ranks[rows].max(axis=1), 2)
+        # What was predicted ranks first, also where rounding made it equal to another.
+        found = np.array([places.get(name, -1) for name in frame["prediction"]])
+        rows = np.flatnonzero(found >= 0)
+        ranks[rows, found[rows]] = np.nextafter(ranks[rows].max(axis=1), np.inf)
     return [
         Failure(i, path, error)
         if error

@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clipcls.errors import InputError, LabelError, OptionError
 from clipcls.evaluation.join import (
@@ -29,9 +28,6 @@ from clipcls.inputs.walk import Discovery
 from clipcls.labels import Label, make_labels, split_pairs
 from clipcls.question import Inputs
 from clipcls.text import visible
-
-if TYPE_CHECKING:
-    pass
 
 LABEL_NAMES = (
     *("label", "labels", "class", "target", "truth", "category", "class_name", "true_label"),
@@ -112,7 +108,8 @@ def find_truth(
     Raises:
         UsageError: As from `Discovery` and `join_table`.
     """
-    if table is not None and not table.is_file():
+    # A pipe will do; of a folder, reading says that it is one.
+    if table is not None and not table.exists():
         raise InputError(f"no such file: {visible(str(table))}, the table of labels")
     refs = list(Discovery(inputs.paths, inputs.discovery, is_image=is_candidate))
     roots = [path for path in inputs.paths if os.path.isdir(path)]
@@ -169,14 +166,15 @@ def truth_of_folders(
     pairs, loose = [], []
     for place in images.places:
         below = images.below[place]
-        if len(below) > 1:
+        if images.roots[place] is not None and len(below) > 1:
             pairs.append(Found(refs[place], below[0]))
         else:
             loose.append(refs[place].path)
     if not pairs:
+        where = f"below {', '.join(map(visible, roots))}" if roots else "and no folder is named"
         raise InputError(
-            f"no image lies in a folder of a class below {', '.join(map(visible, roots))}:"
-            " --from-folders wants FOLDER/<class>/image.jpg"
+            f"no image lies in a folder of a class {where}: --from-folders wants a FOLDER with"
+            " FOLDER/<class>/image.jpg"
         )
     report = JoinReport(without_truth=tuple(loose))
     return _settled(pairs, labels, options, report)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from clipcls.errors import OptionError
+from clipcls.errors import LabelError, OptionError, TemplateError
 from clipcls.evaluation.compare import Variant
 from clipcls.labels import Label, collect_labels, make_labels, read_labels
 from clipcls.prompts import collect_templates
@@ -56,7 +56,7 @@ def read_variants(texts: Sequence[str], file: Path | None = None) -> dict[str, C
         name, _, setting = text.partition(":")
         key, equals, value = setting.partition("=")
         name, key = name.strip(), key.strip()
-        if not (_is_name(name) and equals and key in KEYS):
+        if not (_is_name(name) and equals and key in KEYS and value.strip()):
             raise OptionError(
                 f"--variant '{visible(text)}' is not NAME:KEY=VALUE with one of the keys"
                 f" {', '.join(KEYS)}, such as 'short:template=<>'"
@@ -76,7 +76,7 @@ def read_variants(texts: Sequence[str], file: Path | None = None) -> dict[str, C
             if name in settings:
                 raise OptionError(f"{file}: the variant '{visible(name)}' is given twice")
             settings[name] = table
-    return {name: _changes(name, values) for name, values in settings.items()}
+    return {name: _named_changes(name, values) for name, values in settings.items()}
 
 
 def _toml(file: Path) -> Mapping[str, dict[str, Any]]:
@@ -97,9 +97,18 @@ def _toml(file: Path) -> Mapping[str, dict[str, Any]]:
                 f" {', '.join(KEYS)}"
             )
         for key in ("labels-file", "templates", "model", "arch"):
-            if not isinstance(table.get(key, ""), str):
+            value = table.get(key, key)
+            if not isinstance(value, str) or not value.strip():
                 raise OptionError(f"{name}: {key} of [{visible(variant)}] must be a text")
     return content
+
+
+def _named_changes(name: str, settings: Mapping[str, Any]) -> Changes:
+    """Return the changes; what is wrong with labels and templates is said of the variant."""
+    try:
+        return _changes(name, settings)
+    except (LabelError, TemplateError) as error:
+        raise type(error)(f"the variant '{visible(name)}': {error}") from error
 
 
 def _changes(name: str, settings: Mapping[str, Any]) -> Changes:
@@ -115,7 +124,11 @@ def _changes(name: str, settings: Mapping[str, Any]) -> Changes:
     single = settings.get("template", ())
     single = [single] if isinstance(single, str) else single
     if not isinstance(single, Sequence) or not all(isinstance(text, str) for text in single):
-        raise OptionError(f"the template of the variant '{visible(name)}' must be a text or a list")
+        raise OptionError(
+            f"the template of the variant '{visible(name)}' must be a text or a list of texts"
+        )
+    if "template" in settings and not single:
+        raise OptionError(f"the template of the variant '{visible(name)}' is an empty list")
     named = settings.get("templates")
     return Changes(
         labels=labels,
