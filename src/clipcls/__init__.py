@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from clipcls.errors import ClipclsError
     from clipcls.models.names import resolve_model
     from clipcls.options import (
+        CacheOptions,
         DecodeOptions,
         Fit,
         Precision,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CacheOptions",
     "Classifier",
     "ClipclsError",
     "DecodeOptions",
@@ -50,6 +52,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CacheOptions": "options",
     "Classifier": "classifier",
     "ClipclsError": "errors",
     "DecodeOptions": "options",

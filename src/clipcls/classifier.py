@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
+from hashlib import blake2b
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+import clipcls
+from clipcls.cache import EmbeddingCache, Shelf
 from clipcls.embed import EmbeddingStream, Stages, embed, embedded
-from clipcls.errors import CalibrationError, ModelError
+from clipcls.errors import CalibrationError, DeviceError, ModelError
 from clipcls.inputs.decode import is_candidate, load_image
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.walk import PathStream
 from clipcls.labels import Label, make_labels
+from clipcls.lazy import LazyEncoder
 from clipcls.models.auto import settle
-from clipcls.models.devices import DeviceChoice, choose_device
+from clipcls.models.devices import DeviceChoice, choose_device, place
 from clipcls.models.files import Tell
 from clipcls.models.names import ModelSpec, default_model, resolve_model
 from clipcls.models.openclip import load_encoder
@@ -112,19 +118,66 @@ class Classifier:
 
     @cached_property
     def device(self) -> DeviceChoice:
-        """Where the model runs, in which precision; found out when it is first asked for."""
-        return choose_device(self._runtime)
+        """Where the model runs, in which precision; found out when it is first asked for.
+
+        With a cache, what was chosen for the same wish before is taken, so that a run whose every
+        embedding is cached needs no torch; it is chosen anew when the model is loaded.
+        """
+        if self._cache is None:
+            return choose_device(self._runtime)
+        found = self._cache.facts(self._wish)
+        if found:
+            with suppress(KeyError, ValueError):
+                precision = Precision(found["precision"])
+                return place(found["device"], precision, found["reason"], self._runtime)
+        chosen = choose_device(self._runtime)
+        kept = {"device": chosen.device, "precision": chosen.precision, "reason": chosen.reason}
+        self._cache.keep_facts(self._wish, kept)
+        return chosen
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The model, loaded when it is first asked for."""
-        if not isinstance(self._model, ModelSpec):
-            self._check_calibrated_model()
-            return self._model
+        """The model, loaded when it is first asked for; with a cache, when it is first needed."""
         # First, because a device that is not there must not cost a download.
         device = self.device
         self.settle()
-        return load_encoder(self._model, device, self._decode.fit)
+        if self._shelf is None:
+            return self._load()
+        return LazyEncoder(self._load, self._shelf, device.precision.value)
+
+    def _load(self) -> Encoder:
+        if not isinstance(self._model, ModelSpec):
+            return self._model
+        if self._cache is not None:
+            chosen = choose_device(self._runtime)
+            if (chosen.device, chosen.precision) != (self.device.device, self.device.precision):
+                self._cache.keep_facts(self._wish, None)
+                raise DeviceError(
+                    f"the devices of this machine have changed: the last run chose"
+                    f" {self.device.device}, {self.device.precision}, and now it would be"
+                    f" {chosen.device}, {chosen.precision}; run it once more"
+                )
+        return load_encoder(self._model, self.device, self._decode.fit)
+
+    @cached_property
+    def _cache(self) -> EmbeddingCache | None:
+        # Whether it can be used is told like everything else that the user should know.
+        options = self._runtime.cache
+        return None if options is None else EmbeddingCache(options, lambda text: self.warn(text))
+
+    @property
+    def _wish(self) -> bytes:
+        """The key of the device that was chosen for these options."""
+        asked = [self._runtime.device, self._runtime.precision, version("torch")]
+        return _key("device", *asked)
+
+    @cached_property
+    def _shelf(self) -> Shelf | None:
+        if self._cache is None:
+            return None
+        # Pillow decides about pixels too; open_clip's version is part of the fingerprint.
+        made_by = (self.fingerprint(self.device.precision), self._decode.fingerprint())
+        return Shelf(self._cache, _key(*made_by, clipcls.__version__, version("pillow")))
 
     @property
     def name(self) -> str:
@@ -138,12 +191,13 @@ class Classifier:
             made_by: The model that made the rows which are to be continued.
             tell: Told of a download, which then draws its progress on stderr.
         """
-        if not isinstance(self._model, ModelSpec) or self._settled:
+        if self._settled:
             return
-        self._model = settle(self._model, made_by=made_by, tell=tell)
-        for note in self._model.notes:
-            self.warn(note)
-        self._model.checkpoint(tell)
+        if isinstance(self._model, ModelSpec):
+            self._model = settle(self._model, made_by=made_by, tell=tell)
+            for note in self._model.notes:
+                self.warn(note)
+            self._model.checkpoint(tell)
         self._settled = True
         self._check_calibrated_model()
 
@@ -222,7 +276,8 @@ class Classifier:
             should_stop: True ends the stream.
         """
         stages = stages or Stages(self.device.batch_size, self.device.workers)
-        return embed(refs, self.encoder, self._decode, stages, should_stop)
+        encoder = self.encoder
+        return embed(refs, encoder, self._decode, stages, should_stop, self._shelf)
 
     def __call__(self, image: PathLike | bytes | Image.Image) -> Prediction:
         """Score one image: a path, the bytes of a file, or a PIL image.
@@ -262,6 +317,10 @@ class Classifier:
                 f"'{long[0][0][:60]}...'{more}: {long[0][1]} tokens, {encoder.name} reads {limit}"
                 " and ignores the rest; shorten the wording or the template"
             )
+
+
+def _key(*parts: str) -> bytes:
+    return blake2b("\0".join(parts).encode(), digest_size=16).digest()
 
 
 def _check_calibrated_prompts(fitted: Calibration, prompts: PromptSet) -> None:

@@ -168,6 +168,7 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
             self._say(f"Skipped: {count} {reason}")
         rate = f", {report.done / report.seconds:.1f} img/s" if report.done else ""
         kept = f" ({report.resumed} rows kept from before)" if report.resumed else ""
+        kept += f" ({report.cached} from the cache)" if report.cached else ""
         state = "Interrupted" if report.interrupted else "Done"
         scored = sum(report.counts.values())
         self._say(

@@ -17,11 +17,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipcls.cache import Shelf, Slot
 from clipcls.errors import DecodeError
 from clipcls.inputs.decode import load_image
 from clipcls.inputs.refs import ImageRef
@@ -37,7 +38,16 @@ LOOK_AHEAD_BATCHES = 3
 _POLL_SECONDS = 0.1
 """How often a thread that waits looks whether it should stop."""
 
-Prepared = tuple[NDArray[np.uint8], str] | Failure
+
+class _Pixels(NamedTuple):
+    """An image ready for the model: (3, H, W) uint8, its note, and where its embedding is kept."""
+
+    pixels: NDArray[np.uint8]
+    note: str
+    slot: Slot | None
+
+
+Prepared = _Pixels | Embedded | Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,7 @@ def embed(
     decode: DecodeOptions,
     stages: Stages,
     should_stop: Callable[[], bool] = lambda: False,
+    shelf: Shelf | None = None,
 ) -> EmbeddingStream:
     """Embed images: a stream of one `Embedded` or `Failure` per reference, in input order.
 
@@ -72,8 +83,9 @@ def embed(
         stages: How the work is cut up.
         should_stop: Asked between batches and while the source is silent (a pipe may be, for
             hours); True ends the stream after the images that have come.
+        shelf: Where embeddings are found and kept; None computes all of them.
     """
-    return EmbeddingStream(refs, encoder, decode, stages, should_stop)
+    return EmbeddingStream(refs, encoder, decode, stages, should_stop, shelf)
 
 
 class EmbeddingStream(Iterable[Embedded | Failure]):
@@ -81,6 +93,7 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
 
     Attributes:
         interrupted: Whether `should_stop` ended the stream before its source had ended.
+        cached: How many embeddings so far were found in the cache.
     """
 
     def __init__(
@@ -90,13 +103,16 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
         decode: DecodeOptions,
         stages: Stages,
         should_stop: Callable[[], bool],
+        shelf: Shelf | None,
     ) -> None:
         self._refs = refs
         self._encoder = encoder
         self._decode = decode
         self._stages = stages
         self._should_stop = should_stop
+        self._shelf = shelf
         self.interrupted = False
+        self.cached = 0
 
     def __iter__(self) -> Iterator[Embedded | Failure]:
         for batch in self.batches():
@@ -118,17 +134,34 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _prepare(self, ref: ImageRef) -> Prepared:
+        slot = self._shelf.cache.look_up(self._shelf.key, ref.path) if self._shelf else None
+        if slot is not None and slot.vector is not None:
+            return Embedded(ref.index, ref.path, slot.vector, slot.note)
         try:
             decoded = load_image(ref.path, self._decode)
-            return self._encoder.prepare(decoded.image), decoded.note
+            return _Pixels(self._encoder.prepare(decoded.image), decoded.note, slot)
         except DecodeError as error:
             return Failure(ref.index, ref.path, str(error))
 
     def _encoded(self, batch: list[tuple[ImageRef, Prepared]]) -> list[Embedded | Failure]:
-        pixels = [prepared[0] for _, prepared in batch if not isinstance(prepared, Failure)]
-        vectors = iter(self._encoder.encode_images(np.stack(pixels)) if pixels else ())
+        ready = [prepared for _, prepared in batch if isinstance(prepared, _Pixels)]
+        pixels = [image.pixels for image in ready]
+        vectors = self._encoder.encode_images(np.stack(pixels)) if pixels else ()
+        if self._shelf is not None:
+            self.cached += sum(isinstance(prepared, Embedded) for _, prepared in batch)
+            self._shelf.cache.keep(
+                self._shelf.key,
+                [
+                    Slot(image.slot.content, vector, image.note)
+                    for image, vector in zip(ready, vectors, strict=True)
+                    if image.slot is not None and np.isfinite(vector).all()
+                ],
+            )
+        computed = iter(vectors)
         return [
-            prepared if isinstance(prepared, Failure) else embedded(ref, next(vectors), prepared[1])
+            embedded(ref, next(computed), prepared.note)
+            if isinstance(prepared, _Pixels)
+            else prepared
             for ref, prepared in batch
         ]
 

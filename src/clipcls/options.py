@@ -196,6 +196,27 @@ class DiscoveryOptions(_Fingerprinted):
 
 
 @dataclass(frozen=True)
+class CacheOptions:
+    """Where embeddings are kept for the next run.
+
+    Attributes:
+        folder: The folder; None is the user's cache folder.
+        verify: Whether every file is read and compared, also where path, size and times are known.
+    """
+
+    folder: Path | None = None
+    verify: bool = False
+
+    @property
+    def resolved_folder(self) -> Path:
+        """The folder in force."""
+        # Names and prompts must do without it.
+        from platformdirs import user_cache_path
+
+        return self.folder or user_cache_path("clipcls")
+
+
+@dataclass(frozen=True)
 class RuntimeOptions(_Fingerprinted):
     """Where and how fast. Only the precision can change a result beyond rounding.
 
@@ -204,12 +225,14 @@ class RuntimeOptions(_Fingerprinted):
         precision: Number format of weights and activations.
         batch_size: Pictures per forward pass; None lets the device decide.
         workers: Decode threads; None lets the machine decide.
+        cache: Where embeddings are kept and found again; None computes all of them.
     """
 
     device: str = _speed("auto")  # type: ignore[assignment]
     precision: Precision = Precision.AUTO
     batch_size: int | None = _speed(None)  # type: ignore[assignment]
     workers: int | None = _speed(None)  # type: ignore[assignment]
+    cache: CacheOptions | None = _speed(None)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         for name, flag in (("batch_size", "--batch-size"), ("workers", "--workers")):

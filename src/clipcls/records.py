@@ -84,6 +84,7 @@ class RunReport:
 
     Attributes:
         done: Images scored by this run.
+        cached: How many of those had their embedding in the cache.
         resumed: Rows that an interrupted earlier run had already written.
         failed: Images without a score, those of the earlier run included.
         counts: Prediction -> number of images, those of the earlier run included.
@@ -96,6 +97,7 @@ class RunReport:
     """
 
     done: int = 0
+    cached: int = 0
     resumed: int = 0
     failed: int = 0
     counts: Counter[str] = field(default_factory=Counter)

@@ -137,7 +137,7 @@ def _classify(  # noqa: PLR0913  what a run is made of
             for record in records:
                 report.add(record)
                 observer.scored(record)
-    report.interrupted = stream.interrupted
+    report.interrupted, report.cached = stream.interrupted, stream.cached
     report.seconds = time.perf_counter() - began
     report.skipped.update(inputs.skipped)
     report.skipped_paths = inputs.skipped_paths

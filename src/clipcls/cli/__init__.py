@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from clipcls import __version__
-from clipcls.cli import calibrate, classify, evaluate, models, prompts, similarity
+from clipcls.cli import cache, calibrate, classify, evaluate, models, prompts, similarity
 from clipcls.cli._base import Command, ErrorGroup, echo
 
 _EPILOG = """\
@@ -36,6 +36,7 @@ app.command("calibrate", cls=Command, epilog=calibrate.EPILOG)(calibrate.calibra
 app.command("similarity", cls=Command, epilog=similarity.EPILOG)(similarity.similarity)
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(models.app, name="models")
+app.add_typer(cache.app, name="cache")
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipcls.errors import OptionError
-from clipcls.options import Fit, OutputFormat, Precision, RuntimeOptions, ScoringOptions, Truncated
+from clipcls.options import (
+    CacheOptions,
+    Fit,
+    OutputFormat,
+    Precision,
+    RuntimeOptions,
+    ScoringOptions,
+    Truncated,
+)
 
 if TYPE_CHECKING:
     from clipcls.console import Verbosity
@@ -34,18 +42,27 @@ def count_or_auto(text: str, flag: str) -> int | None:
 
 
 def runtime_options(
-    device: str, precision: Precision, batch_size: str, workers: str
+    device: str,
+    precision: Precision,
+    batch_size: str,
+    workers: str,
+    cache: bool,
+    cache_dir: Path | None,
+    verify_cache: bool,
 ) -> RuntimeOptions:
     """Return where and how fast.
 
     Raises:
-        OptionError: A value is not allowed.
+        OptionError: A value is not allowed, or a place for the cache without a cache.
     """
+    if not cache and (cache_dir is not None or verify_cache):
+        raise OptionError("--no-cache contradicts --cache-dir and --verify-cache: leave one away")
     return RuntimeOptions(
         device=device,
         precision=precision,
         batch_size=count_or_auto(batch_size, "--batch-size"),
         workers=count_or_auto(workers, "--workers"),
+        cache=CacheOptions(cache_dir, verify_cache) if cache else None,
     )
 
 
@@ -173,6 +190,17 @@ BatchSizeFlag = Annotated[
 ]
 WorkersFlag = Annotated[
     str, _speed("--workers", metavar="auto|N", help="Threads that read images.")
+]
+
+CacheFlag = Annotated[
+    bool, _speed("--cache/--no-cache", help="Keep embeddings and find them again in the next run.")
+]
+CacheDirFlag = Annotated[
+    Path | None,
+    _speed("--cache-dir", metavar="DIR", help="Where they are kept (see clipcls cache)."),
+]
+VerifyCacheFlag = Annotated[
+    bool, _speed("--verify-cache", help="Read every file, also those that seem unchanged.")
 ]
 
 QuietFlag = Annotated[

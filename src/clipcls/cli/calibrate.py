@@ -95,13 +95,18 @@ def calibrate(
     device: run_flags.DeviceFlag = "auto",
     batch_size: run_flags.BatchSizeFlag = "auto",
     workers: run_flags.WorkersFlag = "auto",
+    cache: run_flags.CacheFlag = True,
+    cache_dir: run_flags.CacheDirFlag = None,
+    verify_cache: run_flags.VerifyCacheFlag = False,
     quiet: run_flags.QuietFlag = False,
     verbose: run_flags.VerboseFlag = False,
 ) -> None:
     """Fit temperature and threshold on a part of labelled images, and judge them on the rest."""
     decode = DecodeOptions(max_megapixels=max_megapixels, truncated=truncated, fit=fit)
     discovery = DiscoveryOptions(recursive=recursive, exclude=tuple(exclude or ()))
-    runtime = run_flags.runtime_options(device, Precision.AUTO, batch_size, workers)
+    runtime = run_flags.runtime_options(
+        *(device, Precision.AUTO, batch_size, workers), *(cache, cache_dir, verify_cache)
+    )
     if output.exists() and not overwrite:
         raise OutputExistsError(f"{output} exists: --overwrite replaces it, or choose another -o")
     if not output.parent.is_dir():

@@ -73,6 +73,9 @@ def classify(
     precision: run_flags.PrecisionFlag = Precision.AUTO,
     batch_size: run_flags.BatchSizeFlag = "auto",
     workers: run_flags.WorkersFlag = "auto",
+    cache: run_flags.CacheFlag = True,
+    cache_dir: run_flags.CacheDirFlag = None,
+    verify_cache: run_flags.VerifyCacheFlag = False,
     quiet: run_flags.QuietFlag = False,
     verbose: run_flags.VerboseFlag = False,
 ) -> None:
@@ -93,7 +96,9 @@ def classify(
     discovery = DiscoveryOptions(
         recursive=recursive, null_separated=null, exclude=tuple(exclude or ())
     )
-    runtime = run_flags.runtime_options(device, precision, batch_size, workers)
+    runtime = run_flags.runtime_options(
+        *(device, precision, batch_size, workers), *(cache, cache_dir, verify_cache)
+    )
     asked = flags.labels_and_templates(
         labels, label, labels_file, template, templates, inputs=inputs, quiet=quiet
     )

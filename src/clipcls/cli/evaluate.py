@@ -118,6 +118,9 @@ def evaluate(
     precision: run_flags.PrecisionFlag = Precision.AUTO,
     batch_size: run_flags.BatchSizeFlag = "auto",
     workers: run_flags.WorkersFlag = "auto",
+    cache: run_flags.CacheFlag = True,
+    cache_dir: run_flags.CacheDirFlag = None,
+    verify_cache: run_flags.VerifyCacheFlag = False,
     quiet: run_flags.QuietFlag = False,
     verbose: run_flags.VerboseFlag = False,
 ) -> None:
@@ -125,10 +128,12 @@ def evaluate(
     scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration)
     decode = DecodeOptions(max_megapixels=max_megapixels, truncated=truncated, fit=fit)
     discovery = DiscoveryOptions(recursive=recursive, exclude=tuple(exclude or ()))
-    runtime = run_flags.runtime_options(device, precision, batch_size, workers)
+    runtime = run_flags.runtime_options(
+        *(device, precision, batch_size, workers), *(cache, cache_dir, verify_cache)
+    )
     given = inputs or []
     if predictions is not None:
-        beside = {
+        beside: dict[str, object] = {
             "--labels": labels or label or labels_file,
             "--template": template or templates,
             "--model": model or arch,
@@ -169,16 +174,10 @@ def evaluate(
             observer.joined(truth.report.lines())
             outcomes = [outcome]
         else:
-            trial = Trial(
-                inputs=Inputs(images, discovery, decode),
-                table=table,
-                model=flags.model_choice(model, arch, runtime),
-                templates=filled,
-                labels=asked,
-                truth=options,
-                scoring=scoring,
-                changes=read_variants(variant or (), variants),
-            )
+            given_inputs = Inputs(images, discovery, decode)
+            choice = flags.model_choice(model, arch, runtime)
+            changes = read_variants(variant or (), variants)
+            trial = Trial(given_inputs, table, choice, filled, asked, options, scoring, changes)
             truth, outcomes = tried(trial, observer)
         _tell(outcomes, truth, report, as_json=as_json)
     raise typer.Exit(3 if any(outcome.failures for outcome in outcomes) else 0)

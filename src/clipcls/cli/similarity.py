@@ -93,6 +93,9 @@ def similarity(
     truncated: run_flags.TruncatedFlag = Truncated.ERROR,
     device: run_flags.DeviceFlag = "auto",
     precision: run_flags.PrecisionFlag = Precision.AUTO,
+    cache: run_flags.CacheFlag = True,
+    cache_dir: run_flags.CacheDirFlag = None,
+    verify_cache: run_flags.VerifyCacheFlag = False,
     quiet: run_flags.QuietFlag = False,
 ) -> None:
     """Compare images with texts and write the cosine similarity of each with each."""
@@ -137,7 +140,9 @@ def similarity(
     for file in files:
         check_output(file, (".csv", *EXTENSIONS), overwrite, reads)
     spec = resolve_model(model or default_model(), arch)
-    runtime = run_flags.runtime_options(device, precision, "auto", "auto")
+    runtime = run_flags.runtime_options(
+        *(device, precision, "auto", "auto"), *(cache, cache_dir, verify_cache)
+    )
     classifier = text_classifier(finished, model=spec, decode=decode, runtime=runtime)
     # This process is ours, so --max-megapixels may go beyond the limit that Pillow has of its own.
     lift_pillow_limit(max_megapixels)

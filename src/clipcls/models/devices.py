@@ -66,12 +66,18 @@ def choose_device(options: RuntimeOptions) -> DeviceChoice:
         _check_present(device, present)
         reason = f"{present[kind]}, as asked"
     precision, why = _choose_precision(options.precision, kind)
+    return place(device, precision, f"{reason}; {why}", options)
+
+
+def place(device: str, precision: Precision, reason: str, options: RuntimeOptions) -> DeviceChoice:
+    """Return the choice of a device and precision, with the batch size and workers for it."""
+    kind = device.partition(":")[0]
     return DeviceChoice(
         device=device,
         precision=precision,
         batch_size=options.batch_size or _BATCH_SIZES.get(kind, _OTHER_BATCH_SIZE),
         workers=options.workers or min(max(usable_cpus(), _MIN_WORKERS), _MAX_WORKERS),
-        reason=f"{reason}; {why}",
+        reason=reason,
     )
 
 
