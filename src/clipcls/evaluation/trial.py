@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from clipcls.evaluation.compare import Outcome, Variant, score_variants
 from clipcls.evaluation.truth import Truth, TruthOptions, find_truth
 from clipcls.evaluation.variants import Changes, make_variants
-from clipcls.labels import Label
+from clipcls.labels import Label, make_labels
 from clipcls.observer import Observer
 from clipcls.options import ScoringOptions
 from clipcls.question import Inputs, ModelChoice, Question
@@ -62,7 +62,9 @@ def evaluate(
     """
     observer = observer or Observer()
     own = next((change.labels for change in trial.changes.values() if change.labels), ())
-    truth = find_truth(trial.inputs, trial.table, trial.labels or own, trial.truth)
+    # Their names only: the wordings are what that variant does otherwise.
+    names = make_labels([label.name for label in own]) if own else ()
+    truth = find_truth(trial.inputs, trial.table, trial.labels or names, trial.truth)
     observer.joined(truth.report.lines())
     question = Question(truth.labels, trial.templates, trial.scoring)
     variants = make_variants(Variant("base", question, trial.model), trial.changes)
