@@ -58,6 +58,22 @@ def test_variants_of_a_model_embed_each_image_once(tmp_path: Path) -> None:
     assert three.batch_sizes == one.batch_sizes == [2, 2, 1]
 
 
+def test_a_model_is_loaded_once_for_all_of_its_variants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[FakeEncoder] = []
+
+    def load(spec: object, device: object, fit: object) -> FakeEncoder:
+        loaded.append(FakeEncoder())
+        return loaded[-1]
+
+    monkeypatch.setattr("clipcls.classifier.load_encoder", load)
+    truth = truth_of(save_colours(tmp_path, COLOURS), COLOURS)
+    variants = [variant("a"), variant("b", "a <>"), variant("c", "the <>")]
+    assert len(score_variants(truth, variants, DecodeOptions())) == 3
+    assert [encoder.batch_sizes for encoder in loaded] == [[2, 2, 1]]
+
+
 def test_outcomes_come_in_the_order_given_also_across_models(tmp_path: Path) -> None:
     truth = truth_of(save_colours(tmp_path, COLOURS), COLOURS)
     encoder = FakeEncoder()

@@ -36,6 +36,11 @@ MULTI_LABEL: list[dict[str, Any]] = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RESAMPLES", 200)
+
+
 def known_labels(scores: Scores) -> list[int]:
     return sorted(set(scores.truth.tolist()))
 
@@ -204,7 +209,7 @@ def repeated(scores: Scores, weights: Floats) -> Scores:
     )
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("case", EXAMPLES)
 def test_a_weight_counts_like_a_repeated_image(
     case: dict[str, Any], seed: int, monkeypatch: pytest.MonkeyPatch
@@ -215,7 +220,7 @@ def test_a_weight_counts_like_a_repeated_image(
     assert found == pytest.approx(values(measure(repeated(scores, weights))), abs=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("case", MULTI_LABEL)
 def test_a_weight_counts_like_a_repeated_image_of_several_labels(
     case: dict[str, Any], seed: int, monkeypatch: pytest.MonkeyPatch
@@ -249,7 +254,6 @@ def test_every_interval_lies_around_its_figure() -> None:
 
 
 def test_the_intervals_of_class_figures_hold_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RESAMPLES", 300)
 
     def drawn(rng: np.random.Generator, images: int) -> Scores:
         truth = rng.choice(3, images, p=[0.5, 0.3, 0.2])
@@ -260,28 +264,31 @@ def test_the_intervals_of_class_figures_hold_the_truth(monkeypatch: pytest.Monke
     rng = np.random.default_rng(0)
     large = drawn(rng, 20_000)
     true = at_weights(large, np.ones(len(large)), monkeypatch)
-    found = [measure(drawn(rng, 150)).headline for _ in range(80)]
+    found = [measure(drawn(rng, 150)).headline for _ in range(160)]
+    # 160 cases tell a share of 95 % to within 7 % (four standard deviations).
     for name in ("balanced_accuracy", "f1_macro", "cohen_kappa", "roc_auc", "log_loss"):
         held = np.mean([f[name].low <= true[name] <= f[name].high for f in found])
-        assert 0.89 <= held <= 0.99, name
+        assert held >= 0.88, name
+
+
+def softened(rng: np.random.Generator, images: int, temperature: float) -> Scores:
+    logits = rng.normal(0, 1.5, (images, 3))
+    chances = scores_of(logits / temperature, [0] * images).probabilities.cumsum(axis=1)
+    truth = np.minimum((chances < rng.random(images)[:, None]).sum(axis=1), 2)
+    return scores_of(logits, truth)
 
 
 def test_the_interval_of_the_calibration_error_makes_up_for_its_bias(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "RESAMPLES", 300)
-
-    def overconfident(images: int) -> Scores:
-        logits = rng.normal(0, 1.5, (images, 3))
-        chances = scores_of(logits / 2, [0] * images).probabilities
-        truth = (chances.cumsum(axis=1) < rng.random(images)[:, None]).sum(axis=1)
-        return scores_of(logits, np.minimum(truth, 2))
-
     rng = np.random.default_rng(0)
-    large = overconfident(20_000)
+    large = softened(rng, 20_000, 2.0)
     true = at_weights(large, np.ones(len(large)), monkeypatch)["calibration_error"]
-    found = [measure(overconfident(200)).headline["calibration_error"] for _ in range(60)]
-    assert np.mean([figure.low <= true <= figure.high for figure in found]) >= 0.85
+    off = [measure(softened(rng, 200, 2.0)).headline["calibration_error"] for _ in range(40)]
+    assert np.mean([figure.low <= true <= figure.high for figure in off]) >= 0.85
+    # The true error of these is 0, and none of their resamples has one so low.
+    good = [measure(softened(rng, 200, 1.0)).headline["calibration_error"] for _ in range(20)]
+    assert np.mean([figure.low < 0.01 for figure in good]) >= 0.4
 
 
 def test_all_right_has_wilsons_interval_for_what_is_counted() -> None:

@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 from clipcls.errors import OptionError, OutputError
+from clipcls.evaluation.bootstrap import Figure
 from clipcls.evaluation.compare import Outcome, compare
 from clipcls.evaluation.join import JoinReport
+from clipcls.evaluation.metrics import Metrics
 from clipcls.evaluation.report import (
     check_folder,
     comparison_document,
@@ -106,6 +108,20 @@ def test_what_is_undefined_is_null(tmp_path: Path) -> None:
     row = content["per_class"][2]
     assert row["support"] == 0
     assert row["recall"] is row["f1"] is row["roc_auc"] is row["average_precision"] is None
+
+
+def test_what_is_no_number_is_null(tmp_path: Path) -> None:
+    outcome = outcome_of(np.eye(2), [0, 1])
+    metrics = Metrics(1, {"accuracy": Figure(1.0, np.nan, np.inf)}, (), {"macro": {"f1": np.nan}})
+    write_json(tmp_path / "metrics.json", document(outcome, metrics, JoinReport()))
+    content = read(tmp_path / "metrics.json")
+    assert content["headline"]["accuracy"] == {
+        "value": 1.0,
+        "low": None,
+        "high": None,
+        "method": "bootstrap",
+    }
+    assert content["averages"] == {"macro": {"f1": None}}
 
 
 def test_each_image_has_a_row_also_a_failed_one(tmp_path: Path) -> None:
@@ -204,9 +220,10 @@ def test_variants_have_a_folder_each(tmp_path: Path) -> None:
     outcome = outcome_of(scores.ranks, scores.truth, name="long one")
     metrics = outcome.metrics()
     content = document(outcome, metrics, JoinReport())
-    # The second time as after --overwrite.
-    for _ in range(2):
-        write_report(tmp_path, outcome, metrics, content, own_folder=True)
+    # As after --overwrite.
+    (tmp_path / "long one").mkdir()
+    (tmp_path / "long one" / "metrics.json").write_text("old")
+    write_report(tmp_path, outcome, metrics, content, own_folder=True)
     assert read(tmp_path / "long one" / "metrics.json")["name"] == "long one"
     assert plots(tmp_path / "long one") == PLOTS
     assert not (tmp_path / "metrics.json").exists()

@@ -219,7 +219,7 @@ def _score_group(
 
 @dataclass(frozen=True)
 class Pair:
-    """Two variants beside each other, over the images that both scored.
+    """Two variants beside each other, over the images that all variants scored.
 
     Attributes:
         first: The one with the higher figure.
