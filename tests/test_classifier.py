@@ -11,8 +11,17 @@ import pytest
 from numpy.typing import NDArray
 
 from clipcls import Classifier, DecodeOptions, Failure, Prediction, RuntimeOptions, ScoringOptions
-from clipcls.errors import DecodeError, LabelError, ModelError, TemplateError, UnknownModelError
+from clipcls.errors import (
+    CalibrationError,
+    DecodeError,
+    LabelError,
+    ModelError,
+    OptionError,
+    TemplateError,
+    UnknownModelError,
+)
 from clipcls.models.names import ModelSpec, Published, resolve_model
+from clipcls.options import Calibration
 from clipcls.testing import FakeEncoder, colour_image, save_colours
 from tests.hub_cache import HubCache, hub_cache
 
@@ -173,3 +182,82 @@ def test_nothing_is_printed(colours: Path, capfd: pytest.CaptureFixture[str]) ->
     with pytest.raises(DecodeError):
         classifier()(io.BytesIO().getvalue())
     assert capfd.readouterr() == ("", "")
+
+
+# --- calibrations ---------------------------------------------------------------------------------
+
+TEMPLATES = ("a <>", "the <>")
+
+
+def fitted(**changes: object) -> ScoringOptions:
+    values: dict[str, object] = {
+        "model": "fake",
+        "model_fingerprint": FakeEncoder().fingerprint,
+        "prompts": tuple((c, (f"a {c}", f"the {c}")) for c in ("red", "green", "blue")),
+        "temperature": 2.0,
+    }
+    return ScoringOptions(calibration=Calibration(**{**values, **changes}))  # type: ignore[arg-type]
+
+
+def test_a_calibration_softens_what_it_was_fitted_for() -> None:
+    image = colour_image("yellow")
+    before = classifier(templates=TEMPLATES)(image)
+    after = classifier(templates=TEMPLATES, scoring=fitted())(image)
+    np.testing.assert_allclose(after.logits, before.logits / 2, rtol=1e-6)
+    assert after.prediction == before.prediction
+    assert after.probability < before.probability
+    strict = classifier(templates=TEMPLATES, scoring=fitted(threshold=0.999))
+    assert strict(image).prediction == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("labels", "templates", "message"),
+    [
+        (("red", "green"), TEMPLATES, "the labels red, green, blue, and these are red, green:"),
+        (("blue", "green", "red"), TEMPLATES, "red, green, blue, and these are blue, green, red:"),
+        ({"red": "red", "green": "green", "blue": "navy"}, TEMPLATES, "'a blue' and is now 'a n"),
+        (("red", "green", "blue"), ("<>", "the <>"), "of 'red' it was 'a red' and is now 'red'"),
+        (("red", "green", "blue"), ("a <>", "my <>"), "it was 'the red' and is now 'my red'"),
+        (("red", "green", "blue"), ("a <>",), r"'the red' and is now 'a red' \(2 and 1 in all\)"),
+        (("red", "green", "blue"), (*TEMPLATES, "<>!"), r"now 'red!' \(2 and 3 in all\)"),
+    ],
+)
+def test_a_calibration_for_other_labels_or_prompts_is_refused(
+    labels: object, templates: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(CalibrationError, match=message) as caught:
+        classifier(labels, templates=templates, scoring=fitted())
+    assert str(caught.value).startswith("--calibration was fitted for ")
+    assert str(caught.value).endswith(": run clipcls calibrate again")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "other", "model_fingerprint": "x"}, "the model other, and this run uses fake"),
+        ({"model_fingerprint": "x"}, "the model fake with other weights, preprocessing or --fit"),
+    ],
+)
+def test_a_calibration_for_another_model_is_refused(
+    changes: dict[str, object], message: str
+) -> None:
+    model = classifier(templates=TEMPLATES, scoring=fitted(**changes))
+    for _ in range(2):
+        with pytest.raises(CalibrationError, match=f"fitted for {message}: run clipcls calibrate"):
+            model(colour_image("red"))
+
+
+def test_a_calibration_for_another_model_stays_refused_after_the_first_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("clipcls.classifier.load_encoder", lambda spec, device, fit: FakeEncoder())
+    model = classifier(model="mini", templates=TEMPLATES, scoring=fitted())
+    for _ in range(2):
+        with pytest.raises(CalibrationError, match="the model fake, and this run uses mini"):
+            model(colour_image("red"))
+
+
+def test_a_calibration_and_several_labels_contradict_each_other() -> None:
+    with pytest.raises(OptionError, match="--calibration and --multi-label contradict"):
+        ScoringOptions(multi_label=True, calibration=fitted().calibration)

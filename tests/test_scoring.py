@@ -10,9 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from clipcls.options import ScoringOptions
+from clipcls.errors import LabelError
+from clipcls.options import Calibration, ScoringOptions
 from clipcls.records import Embedded, Failure, Prediction
-from clipcls.scoring import Float32, Scorer, class_matrix, score, sigmoid, softmax
+from clipcls.scoring import (
+    Float32,
+    Scorer,
+    calibrated,
+    check_labels_fit,
+    class_matrix,
+    score,
+    sigmoid,
+    softmax,
+)
 
 LOGITS = npst.arrays(
     np.float32,
@@ -29,7 +39,7 @@ def unit(rows: object) -> Float32:
     return units.astype(np.float32)
 
 
-def scorer(**options: float | bool) -> Scorer:
+def scorer(**options: float | bool | Calibration) -> Scorer:
     return Scorer(
         labels=("a", "b", "c"),
         classes=np.eye(3, dtype=np.float32),
@@ -141,3 +151,61 @@ def test_threshold_and_margin_reject_weak_predictions(
 
 def test_equal_labels_go_to_the_first() -> None:
     assert scorer()(seen([1, 1, 1])).prediction == "a"
+
+
+def calibration(
+    temperature: float = 1.0, biases: tuple[float, ...] = (), threshold: float | None = None
+) -> Calibration:
+    prompts = tuple((label, (label,)) for label in "abc")
+    return Calibration("fake", "print", prompts, temperature, biases, threshold)
+
+
+@pytest.mark.parametrize("biases", [(), (0.5, -1.0, 3.0)])
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+def test_a_calibration_divides_by_the_temperature_and_adds_the_biases(
+    temperature: float, biases: tuple[float, ...]
+) -> None:
+    found = scorer(calibration=calibration(temperature, biases))(seen([1, 0, 0]))
+    logits = np.array([1.5, -0.5, -0.5]) / temperature + (biases or 0.0)
+    np.testing.assert_allclose(found.logits, logits, atol=1e-5)
+    expected = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
+    assert found.logits.dtype == np.float32
+    assert found.prediction == "abc"[logits.argmax()]
+    assert found.probability == pytest.approx(expected.max(), abs=1e-6)
+    np.testing.assert_allclose(found.similarities, [1, 0, 0], atol=1e-7)
+
+
+def test_many_images_are_calibrated_as_one_is() -> None:
+    logits = np.random.default_rng(0).normal(0, 9, (20, 3)).astype(np.float32)
+    fitted = calibration(1.7, (0.1, 0.2, -0.3))
+    for row, expected in zip(calibrated(logits, fitted), logits, strict=True):
+        np.testing.assert_array_equal(row, calibrated(expected, fitted))
+
+
+@pytest.mark.parametrize(
+    ("fitted", "explicit", "expected"),
+    [
+        (None, None, "a"),
+        (0.7, None, "a"),
+        (0.8, None, "unknown"),
+        (0.8, 0.7, "a"),
+        (0.8, 0.0, "a"),
+        (0.7, 0.8, "unknown"),
+        (None, 0.8, "unknown"),
+    ],
+)
+def test_the_explicit_threshold_wins_over_that_of_the_calibration(
+    fitted: float | None, explicit: float | None, expected: str
+) -> None:
+    options = {} if explicit is None else {"threshold": explicit}
+    # Softmax of (1.5, -0.5, -0.5): 0.787, 0.107, 0.107.
+    found = scorer(calibration=calibration(threshold=fitted), **options)(seen([1, 0, 0]))
+    assert found.prediction == expected
+    assert found.probability == pytest.approx(0.787, abs=1e-3)
+
+
+def test_a_calibration_with_a_threshold_and_a_label_called_unknown_do_not_mix() -> None:
+    check_labels_fit(["a", "unknown"], ScoringOptions(calibration=calibration()))
+    with pytest.raises(LabelError, match="could not be told from a rejected image"):
+        check_labels_fit(["a", "unknown"], ScoringOptions(calibration=calibration(threshold=0.5)))

@@ -198,8 +198,8 @@ class Classifier:
             for note in self._model.notes:
                 self.warn(note)
             self._model.checkpoint(tell)
-        self._settled = True
         self._check_calibrated_model()
+        self._settled = True
 
     def fingerprint(self, precision: Precision) -> str:
         """Return the digest of whatever changes an embedding, without loading the model."""
@@ -337,10 +337,14 @@ def _check_calibrated_prompts(fitted: Calibration, prompts: PromptSet) -> None:
         )
     for label, texts in zip(prompts.labels, prompts.prompts, strict=True):
         if before[label] != texts:
+            was, now = next(
+                (pair for pair in zip(before[label], texts, strict=False) if pair[0] != pair[1]),
+                (before[label][-1], texts[-1]),
+            )
             raise CalibrationError(
-                f"--calibration was fitted for other prompts: of '{label}' it was"
-                f" {before[label][0]!r} and is now {texts[0]!r}"
-                f" ({len(before[label])} and {len(texts)} in all): run clipcls calibrate again"
+                f"--calibration was fitted for other prompts: of '{label}' it was {was!r} and is"
+                f" now {now!r} ({len(before[label])} and {len(texts)} in all): run clipcls"
+                " calibrate again"
             )
 
 

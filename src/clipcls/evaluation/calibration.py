@@ -221,7 +221,7 @@ def _threshold(scores: Scores, options: CalibrationOptions) -> float | None:
     order = np.argsort(-scores.confidence, kind="stable")
     confidence = scores.confidence[order]
     if options.coverage is not None:
-        return float(confidence[int(np.ceil(options.coverage * len(order))) - 1])
+        return float(confidence[int(np.ceil(round(options.coverage * len(order), 6))) - 1])
     if options.precision is None:
         return None
     shares = np.cumsum(scores.correct[order]) / np.arange(1, len(order) + 1)
@@ -262,7 +262,9 @@ def read_calibration(path: Path) -> Calibration:
     except (ValueError, RecursionError) as error:
         raise CalibrationError(f"{where} is no JSON: clipcls calibrate makes such files") from error
     if not isinstance(content, dict) or content.get("calibration") != VERSION:
-        raise CalibrationError(f"{where} is no calibration of version {VERSION}")
+        raise CalibrationError(
+            f"{where} is no calibration of version {VERSION}: run clipcls calibrate again"
+        )
     try:
         biases = content["biases"] or {}
         prompts = {label: tuple(texts) for label, texts in content["prompts"].items()}
@@ -275,8 +277,24 @@ def read_calibration(path: Path) -> Calibration:
             biases=tuple(float(biases[label]) for label in prompts) if biases else (),
             threshold=None if threshold is None else float(threshold),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CalibrationError(f"{where} is damaged: {' '.join(str(error).split())}") from error
-    if not (np.isfinite(read.temperature) and read.temperature > 0):
-        raise CalibrationError(f"{where} is damaged: its temperature is {read.temperature}")
+        fault = _fault(read, set(biases))
+    except KeyError as error:
+        fault = f"{error} is missing"
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
+        fault = " ".join(str(error).split())
+    if fault:
+        raise CalibrationError(f"{where} is damaged: {fault}: run clipcls calibrate again")
     return read
+
+
+def _fault(read: Calibration, biased: set[str]) -> str:
+    """Return what is wrong with a calibration, empty where nothing is."""
+    if not (np.isfinite(read.temperature) and read.temperature > 0):
+        return f"its temperature is {read.temperature}"
+    if biased and biased != {label for label, _ in read.prompts}:
+        return "its biases are of other labels than its prompts"
+    if not np.isfinite(read.biases).all():
+        return "a bias is no finite number"
+    if read.threshold is not None and not 0.0 <= read.threshold <= 1.0:
+        return f"its threshold is {read.threshold}"
+    return "" if all(texts for _, texts in read.prompts) else "a label has no prompts"

@@ -219,7 +219,7 @@ def _score_group(
 
 @dataclass(frozen=True)
 class Pair:
-    """Two variants beside each other, over the images that both scored.
+    """Two variants beside each other, over the images that all variants scored.
 
     Attributes:
         first: The one with the higher figure.
@@ -275,19 +275,26 @@ def compare(outcomes: Sequence[Outcome]) -> Comparison:
     """Compare variants over the images that all of them scored.
 
     Raises:
-        OptionError: No image was scored by all.
+        OptionError: No image was scored by all, or none of those has a label.
     """
     common = _common(outcomes)
     images = len(common[0].records)
     right: dict[str, Bools] = {}
     if common[0].multi_label:
         name = "mean_average_precision"
+        if not any(common[0].truth):
+            raise OptionError(
+                f"none of the {images} images has a label, so nothing can be compared: see"
+                " --label-column"
+            )
         functions = [_named(outcome) for outcome in common]
     else:
         name = "accuracy"
         right = {outcome.name: outcome.scores().correct for outcome in common}
         functions = [means_of(right)]
-    points = [function(np.ones((1, images))) for function in functions]
+    # A label that is true of every image has no ROC curve.
+    with np.errstate(invalid="ignore"):
+        points = [function(np.ones((1, images))) for function in functions]
     values = {key: float(value[0]) for found in points for key, value in found.items()}
     drawn = bootstrap(functions, images, RESAMPLES)
     ranking = sorted(values, key=lambda key: -values[key])
@@ -300,9 +307,10 @@ def compare(outcomes: Sequence[Outcome]) -> Comparison:
             counts = int((one & ~other).sum()), int((other & ~one).sum())
             pairs.append(Pair(first, second, difference, *counts, mcnemar(*counts)))
         else:
-            # Of a bootstrap: how often the order turns round.
-            turned = min((differences <= 0).mean(), (differences >= 0).mean())
-            p_value = min(1.0, 2 * max(float(turned), 1 / len(differences)))
+            # How often the order turns round; a resample without a true label cannot tell.
+            known = differences[~np.isnan(differences)]
+            turned = min((known <= 0).mean(), (known >= 0).mean())
+            p_value = min(1.0, 2 * max(float(turned), 1 / len(known)))
             pairs.append(Pair(first, second, difference, None, None, p_value))
     adjusted = holm([pair.p_value for pair in pairs])
     pairs = [replace(pair, p_value=p) for pair, p in zip(pairs, adjusted, strict=True)]

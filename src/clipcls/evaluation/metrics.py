@@ -85,6 +85,12 @@ class Scores:
         return np.equal(self.predicted, self.truth)
 
     @cached_property
+    def best_is_right(self) -> Bools:
+        """(N,) whether the label that ranks highest is the truth, also of an `unknown` image."""
+        right: Bools = self.ranks.argmax(axis=1) == self.truth
+        return right
+
+    @cached_property
     def place(self) -> Ints:
         """(N,) how many labels rank above the truth; of equal ones the first ranks higher."""
         own = np.take_along_axis(self.ranks, self.truth[:, None], axis=1)
@@ -302,7 +308,7 @@ def _ranking_points(truth: Bools, scores: Floats) -> dict[str, float | None]:
 def _calibration_error(scores: Scores) -> Weighted:
     """Expected calibration error: mean distance of confidence and accuracy over the bins."""
     in_bins = grouping(scores.bins, BINS)
-    gaps = scores.correct - scores.confidence
+    gaps = scores.best_is_right - scores.confidence
 
     def error(weights: Floats) -> dict[str, Floats]:
         totals = np.abs(in_bins(weights * gaps)).sum(axis=1)
@@ -322,7 +328,7 @@ def _bins(scores: Scores) -> tuple[dict[str, Any], ...]:
                 "high": (place + 1) / BINS,
                 "images": int(inside.sum()),
                 "confidence": float(scores.confidence[inside].mean()) if some else None,
-                "accuracy": float(scores.correct[inside].mean()) if some else None,
+                "accuracy": float(scores.best_is_right[inside].mean()) if some else None,
             }
         )
     return tuple(rows)
@@ -330,7 +336,7 @@ def _bins(scores: Scores) -> tuple[dict[str, Any], ...]:
 
 def _thresholds(scores: Scores) -> Iterator[dict[str, Any]]:
     """Yield coverage and accuracy at each threshold on the probability, from 0 to 1 by 0.01."""
-    right = scores.ranks.argmax(axis=1) == scores.truth
+    right = scores.best_is_right
     for step in range(101):
         kept = scores.confidence >= step / 100
         yield {
@@ -379,10 +385,11 @@ def measure_multi_label(
     drawn = bootstrap([f1_of], images, RESAMPLES)
     drawn |= bootstrap([ranking_figures(truth, probabilities)], images, ranking)
     known = [row for row in rows if row["support"]]
+    named = int(truth.sum() + predicted.sum())
     points = {
         "mean_average_precision": _mean_known(row["average_precision"] for row in known),
         "roc_auc": _mean_known(row["roc_auc"] for row in known),
-        "f1_micro": float(2 * hits.sum() / max(truth.sum() + predicted.sum(), 1)),
+        "f1_micro": float(2 * hits.sum() / named) if named else float("nan"),
         "f1_macro": _mean_known(row["f1"] for row in known),
     }
     drawn["mean_average_precision"] = drawn.pop("average_precision")

@@ -19,7 +19,7 @@ from clipcls.labels import RAW_PREFIXES, Label, make_labels
 from clipcls.outputs.manifest import manifest_path, read_manifest
 from clipcls.outputs.results import read_results
 from clipcls.records import UNKNOWN, Failure, Prediction, Record
-from clipcls.text import original_path, visible
+from clipcls.text import original_path, printable_path, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,13 +62,13 @@ def judge_predictions(
     for record in _records(frame, labels):
         by_path.setdefault(record.path, record)
     outcome = Outcome(
-        name=str(path),
+        name=printable_path(str(path)),
         labels=labels,
         records=[by_path[ref.path] for ref in truth.refs],
         truth=truth.values,
         multi_label=options.multi_label,
         made_by={
-            "predictions": str(path),
+            "predictions": printable_path(str(path)),
             **{key: manifest[key] for key in ("model", "prompts", "scoring") if key in manifest},
         },
         resolution=RESOLUTION,

@@ -41,6 +41,10 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         raise OptionError(
             f"{visible(str(folder / there[0]))} exists: add --overwrite to replace it"
         )
+    _make(folder)
+
+
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -63,11 +67,7 @@ def document(outcome: Outcome, metrics: Metrics, report: JoinReport) -> dict[str
             "scored": metrics.images,
             "failed": len(failures),
             "failures": [[printable_path(f.path), f.reason] for f in failures],
-            **{
-                key: value if isinstance(value, (int, Mapping)) else list(value)
-                for key, value in asdict(report).items()
-                if key != "notes"
-            },
+            **{key: _printable(value) for key, value in asdict(report).items() if key != "notes"},
         },
         "headline": {name: asdict(figure) for name, figure in metrics.headline.items()},
         "averages": dict(metrics.averages),
@@ -132,7 +132,7 @@ def write_report(
 
     if own_folder:
         folder = folder / outcome.name
-        folder.mkdir(exist_ok=True)
+        _make(folder)
     write_json(folder / METRICS, content)
     rows = []
     for record, values in zip(outcome.records, outcome.truth, strict=True):
@@ -197,6 +197,15 @@ def _plots(outcome: Outcome, metrics: Metrics) -> dict[str, Figure]:
         *(column(metrics.thresholds, key) for key in ("threshold", "coverage", "accuracy"))
     )
     return figures
+
+
+def _printable(value: Any) -> Any:
+    """Return a value whose names and paths are text that JSON can hold."""
+    if isinstance(value, Mapping):
+        return {printable_path(key): item for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_printable(item) for item in value]
+    return printable_path(value) if isinstance(value, str) else value
 
 
 def _jsonable(value: Any) -> Any:

@@ -62,7 +62,9 @@ def evaluate(
     """
     observer = observer or Observer()
     own = next((change.labels for change in trial.changes.values() if change.labels), ())
-    truth = find_truth(trial.inputs, trial.table, trial.labels or own, trial.truth)
+    # Their names only: the wordings are what that variant does otherwise.
+    names = make_labels([label.name for label in own]) if own else ()
+    truth = find_truth(trial.inputs, trial.table, trial.labels or names, trial.truth)
     observer.joined(truth.report.lines())
     # The wordings of one variant are not those of the others.
     labels = make_labels(truth.names) if own and not trial.labels else truth.labels
