@@ -207,6 +207,14 @@ class Classifier:
             return self._model.fingerprint(precision, self._decode.fit)
         return self._model.fingerprint
 
+    def identity(self, precision: Precision) -> dict[str, str]:
+        """Return name, precision and fingerprint of the model, as manifests have them."""
+        return {
+            "name": self.name,
+            "precision": precision.value,
+            "fingerprint": self.fingerprint(precision),
+        }
+
     def _check_calibrated_model(self) -> None:
         """Refuse a calibration that was fitted for another model.
 

@@ -209,20 +209,12 @@ def _circumstances(classifier: Classifier, job: Job) -> dict[str, Any]:
     """The part of the manifest that the model and the machine say."""
     device = classifier.device
     return {
-        "model": _identity(classifier, device.precision),
+        "model": classifier.identity(device.precision),
         "device": device.device,
         # Another kind of device rounds differently, another one of the same kind does not.
         "device_kind": device.device.partition(":")[0],
         "inputs": [printable_path(text) for text in job.inputs.paths],
         "started": _now(),
-    }
-
-
-def _identity(classifier: Classifier, precision: Precision) -> dict[str, str]:
-    return {
-        "name": classifier.name,
-        "precision": precision.value,
-        "fingerprint": classifier.fingerprint(precision),
     }
 
 
@@ -271,7 +263,7 @@ def _check_complete(
     precision = Precision(was["precision"]) if open_precision else runtime.precision
     kind = runtime.device.partition(":")[0]
     now = {
-        "model": _identity(classifier, precision),
+        "model": classifier.identity(precision),
         "device_kind": complete["device_kind"] if kind == "auto" else kind,
     }
     check_same_run(complete, now, where)

@@ -54,7 +54,7 @@ def show_metrics(outcome: Outcome, metrics: Metrics) -> None:
     """Print the figures of one outcome."""
     console = _console()
     made_by = outcome.made_by.get("model")
-    model = made_by["name"] if isinstance(made_by, Mapping) else made_by
+    model = made_by["name"] if made_by else ""
     line = f"{said(metrics.images, 'image')}, {said(len(outcome.labels), 'label')}"
     console.print(plain(line + (f", model {model}" if model else "")))
     if outcome.failures:

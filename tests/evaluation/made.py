@@ -94,7 +94,7 @@ def outcome_of(
         truth=[(labels[place],) for place in truth],
         multi_label=False,
         made_by={
-            "model": "fake",
+            "model": {"name": "fake", "precision": "fp32", "fingerprint": "print"},
             "model_fingerprint": "print",
             "prompts": {label: (f"a photo of a {label}",) for label in labels},
         },

@@ -92,7 +92,7 @@ def test_an_outcome_knows_what_made_it(tmp_path: Path) -> None:
     assert first.made_by["prompts"]["red"] == ("red",)
     assert second.made_by["prompts"]["red"] == ("a red", "the red")
     for outcome in (first, second):
-        assert outcome.made_by["model"] == "fake"
+        assert outcome.made_by["model"]["name"] == "fake"
         assert outcome.made_by["model_fingerprint"] == FakeEncoder().fingerprint
         assert outcome.made_by["scoring"]["threshold"] is None
 

@@ -125,7 +125,7 @@ def calibrate(outcome: Outcome, options: CalibrationOptions) -> Calibrated:
     temperature, biases = fit(scores.ranks[~held], scores.truth[~held], biases=options.biases)
     prompts = outcome.made_by["prompts"]
     fitted = Calibration(
-        model=str(outcome.made_by["model"]),
+        model=str(outcome.made_by["model"]["name"]),
         model_fingerprint=str(outcome.made_by["model_fingerprint"]),
         prompts=tuple((label, tuple(texts)) for label, texts in prompts.items()),
         temperature=temperature,

@@ -203,8 +203,7 @@ def _score_group(
             truth=truth.values,
             multi_label=variant.question.scoring.multi_label,
             made_by={
-                "model": first.name,
-                "precision": device.precision.value,
+                "model": first.identity(device.precision),
                 "model_fingerprint": first.fingerprint(Precision.FP32),
                 "prompts": dict(zip(classifier.labels, classifier.prompts.prompts, strict=True)),
                 "scoring": variant.question.scoring.described(),
