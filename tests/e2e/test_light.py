@@ -41,6 +41,19 @@ def test_a_complete_output_is_resumed_without_torch(
     assert (tmp_path / name).read_bytes() == before
 
 
+def test_a_run_whose_every_part_is_known_loads_no_torch(program: Program, tmp_path: Path) -> None:
+    job = ["classify", PHOTOS, "--labels", "cat,dog", "--model", "mini"]
+    cache = ["--cache-dir", tmp_path / "cache"]
+    assert program(*job, *cache, "-o", tmp_path / "first.csv").returncode == 0
+    again = [*map(str, (*job, *cache)), "-o", str(tmp_path / "second.csv")]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *again], capture_output=True, text=True, timeout=60
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == [0, []], done.stderr
+    assert "12 from the cache" in done.stderr
+    assert (tmp_path / "second.csv").read_bytes() == (tmp_path / "first.csv").read_bytes()
+
+
 def test_a_complete_output_of_another_model_is_refused_without_torch(
     program: Program, checkpoint: Path, tmp_path: Path
 ) -> None:
