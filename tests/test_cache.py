@@ -14,6 +14,7 @@ import pytest
 
 from clipcls.cache import FILE, EmbeddingCache, Slot, disk_usage
 from clipcls.classifier import Classifier
+from clipcls.inputs.decode import Decoded, load_image
 from clipcls.options import CacheOptions, DecodeOptions, RuntimeOptions, Truncated
 from clipcls.records import Failure, Prediction, Record
 from clipcls.testing import FakeEncoder, colour_image, save_colours
@@ -167,6 +168,28 @@ def test_models_and_decoding_do_not_mix(tmp_path: Path, images: list[Path]) -> N
     assert scored(tmp_path, decode=DecodeOptions(max_megapixels=3))[1] == 6
     assert scored(tmp_path, decode=DecodeOptions(truncated=Truncated.ACCEPT))[1] == 6
     assert scored(tmp_path)[1] == 0
+
+
+def test_a_pipe_is_left_to_the_decoder(cache: EmbeddingCache, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert cache.look_up(KEY, str(tmp_path / "pipe.png")) is None
+
+
+def test_a_file_that_changes_while_it_is_read_keeps_nothing(
+    tmp_path: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(path: str, decode: DecodeOptions) -> Decoded:
+        if path.endswith("0-red.png"):
+            colour_image("blue").save(path)
+        return load_image(path, decode)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("clipcls.embed.load_image", replaced)
+        scored(tmp_path)
+    colour_image("red").save(images[0])
+    records, _ = scored(tmp_path)
+    assert isinstance(records[0], Prediction)
+    assert records[0].prediction == "red"
 
 
 def test_failures_are_not_kept(tmp_path: Path, images: list[Path]) -> None:

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -45,6 +46,7 @@ CREATE TABLE IF NOT EXISTS facts (key BLOB PRIMARY KEY, content TEXT) WITHOUT RO
 """
 _DIGEST_BYTES = 20
 _BUSY_SECONDS = 10
+_LARGEST_BYTES = 1 << 30
 _YOUNG_NS = 2_000_000_000
 """A file as young as that may change again within one tick of its clock."""
 
@@ -57,11 +59,19 @@ class Slot:
         content: Digest of the file's bytes.
         vector: (D,) float32, None where it is not known yet.
         note: What is worth knowing about the image.
+        times: Size and times of the file when it was read.
     """
 
     content: bytes
     vector: Float32 | None = None
     note: str = ""
+    times: tuple[int, int, int] = (0, 0, 0)
+
+    def is_of(self, path: str) -> bool:
+        """Whether the file is still the one that was read."""
+        with suppress(OSError, ValueError):
+            return _times(os.stat(path)) == self.times
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +135,9 @@ class EmbeddingCache:
     def look_up(self, key: bytes, path: str) -> Slot | None:
         """Return the slot of an image file; None where it cannot be read, or there is no cache.
 
+        Pipes and devices have no slot, as reading them takes their content away, and neither have
+        files that are too large to be worth it.
+
         Args:
             key: What made the embedding: model, precision, decoding.
             path: The file.
@@ -133,8 +146,10 @@ class EmbeddingCache:
             facts = os.stat(path)
         except (OSError, ValueError):
             return None
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > _LARGEST_BYTES:
+            return None
         name = os.fsencode(os.path.abspath(path))
-        times = (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+        times = _times(facts)
         row = self._row("SELECT size, mtime, ctime, content FROM files WHERE path = ?", name)
         if row and not self._verify and row[:3] == times:
             content = row[3]
@@ -143,10 +158,9 @@ class EmbeddingCache:
                 return None
             try:
                 content = _content(path)
-                changed = os.stat(path).st_mtime_ns != facts.st_mtime_ns
             except (OSError, ValueError):
                 return None
-            if changed:
+            if not Slot(content, times=times).is_of(path):
                 return None
             if time.time_ns() - max(times[1:]) > _YOUNG_NS:
                 self._write(
@@ -156,8 +170,8 @@ class EmbeddingCache:
             "SELECT vector, note, checksum FROM images WHERE key = ? AND content = ?", key, content
         )
         if found and found[2] == _checksum(key, content, found[0], found[1]):
-            return Slot(content, np.frombuffer(found[0], np.float32), found[1])
-        return Slot(content)
+            return Slot(content, np.frombuffer(found[0], np.float32), found[1], times)
+        return Slot(content, times=times)
 
     def keep(self, key: bytes, slots: Sequence[Slot]) -> None:
         """Keep the embeddings of a batch."""
@@ -316,6 +330,10 @@ def remove(path: Path) -> None:
             Path(f"{path}{suffix}").unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"cannot delete {path}{suffix}: {error.strerror or error}") from error
+
+
+def _times(facts: os.stat_result) -> tuple[int, int, int]:
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 def _content(path: str) -> bytes:

@@ -139,6 +139,8 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
             return Embedded(ref.index, ref.path, slot.vector, slot.note)
         try:
             decoded = load_image(ref.path, self._decode)
+            # What was decoded must be what the slot is for.
+            slot = slot if slot is not None and slot.is_of(ref.path) else None
             return _Pixels(self._encoder.prepare(decoded.image), decoded.note, slot)
         except DecodeError as error:
             return Failure(ref.index, ref.path, str(error))
