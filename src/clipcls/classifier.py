@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import cached_property
 from hashlib import blake2b
 from importlib.metadata import version
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -327,6 +328,10 @@ class Classifier:
             )
 
 
+def _few(labels: Iterable[str]) -> str:
+    return shorten(", ".join(labels), 120, placeholder=" ...")
+
+
 def _key(*parts: str) -> bytes:
     return blake2b("\0".join(parts).encode(), digest_size=16).digest()
 
@@ -340,8 +345,8 @@ def _check_calibrated_prompts(fitted: Calibration, prompts: PromptSet) -> None:
     before = dict(fitted.prompts)
     if tuple(before) != prompts.labels:
         raise CalibrationError(
-            f"--calibration was fitted for the labels {', '.join(before)}, and these are"
-            f" {', '.join(prompts.labels)}: run clipcls calibrate again"
+            f"--calibration was fitted for the labels {_few(before)}, and these are"
+            f" {_few(prompts.labels)}: run clipcls calibrate again"
         )
     for label, texts in zip(prompts.labels, prompts.prompts, strict=True):
         if before[label] != texts:

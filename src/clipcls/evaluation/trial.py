@@ -66,8 +66,6 @@ def evaluate(
     names = make_labels([label.name for label in own]) if own else ()
     truth = find_truth(trial.inputs, trial.table, trial.labels or names, trial.truth)
     observer.joined(truth.report.lines())
-    # The wordings of one variant are not those of the others.
-    labels = make_labels(truth.names) if own and not trial.labels else truth.labels
-    question = Question(labels, trial.templates, trial.scoring)
+    question = Question(truth.labels, trial.templates, trial.scoring)
     variants = make_variants(Variant("base", question, trial.model), trial.changes)
     return truth, score_variants(truth, variants, trial.inputs.decode, observer, encoder)
