@@ -107,10 +107,13 @@ class EmbeddingCache:
     """
 
     def __init__(self, options: CacheOptions, warn: Callable[[str], None]) -> None:
+        self._lock = Lock()
         self.path = options.resolved_folder / FILE
         self._verify = options.verify
         self._warn = warn
-        self._lock = Lock()
+        self._told = False
+        # Files that were read, to be written with their batch.
+        self._read: list[tuple[object, ...]] = []
         self._database: sqlite3.Connection | None = None
         with self._guarded():
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +132,9 @@ class EmbeddingCache:
             if self._database is not None:
                 self._database.close()
             self._database = None
+
+    def __del__(self) -> None:
+        self.close()
 
     # --- images ---
 
@@ -163,9 +169,7 @@ class EmbeddingCache:
             if not Slot(content, times=times).is_of(path):
                 return None
             if time.time_ns() - max(times[1:]) > _YOUNG_NS:
-                self._write(
-                    "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?)", [(name, *times, content)]
-                )
+                self._read.append((name, *times, content))
         found = self._row(
             "SELECT vector, note, checksum FROM images WHERE key = ? AND content = ?", key, content
         )
@@ -174,7 +178,9 @@ class EmbeddingCache:
         return Slot(content, times=times)
 
     def keep(self, key: bytes, slots: Sequence[Slot]) -> None:
-        """Keep the embeddings of a batch."""
+        """Keep the embeddings of a batch, and which files were read for it."""
+        read, self._read = self._read, []
+        self._write("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?)", read)
         rows = [
             (key, slot.content, blob, slot.note, _checksum(key, slot.content, blob, slot.note))
             for slot in slots
@@ -282,14 +288,15 @@ class EmbeddingCache:
         try:
             yield
         except (sqlite3.Error, OSError, OutputError) as error:
-            was_open, self._database = self._database is not None, None
+            self.close()
             damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(
                 error, sqlite3.OperationalError
             )
             if damaged:
                 with suppress(OutputError):
                     remove(self.path)
-            if was_open or not damaged:
+            if not self._told:
+                self._told = True
                 what = "is damaged and was removed" if damaged else "cannot be used"
                 self._warn(
                     f"the embedding cache {self.path} {what} ({error}): going on without it"

@@ -285,8 +285,7 @@ class Classifier:
             should_stop: True ends the stream.
         """
         stages = stages or Stages(self.device.batch_size, self.device.workers)
-        encoder = self.encoder
-        return embed(refs, encoder, self._decode, stages, should_stop, self._shelf)
+        return embed(refs, self.encoder, self._decode, stages, should_stop, self._shelf)
 
     def __call__(self, image: PathLike | bytes | Image.Image) -> Prediction:
         """Score one image: a path, the bytes of a file, or a PIL image.

@@ -18,7 +18,6 @@ list or mapping are taken as they are: those forms have a quoting of their own.
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import re
@@ -31,7 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipcls.errors import LabelError
-from clipcls.text import content_lines, is_writable, read_file
+from clipcls.text import content_lines, csv_rows, is_writable, read_file, split_separator
 
 RESERVED = ("path", "prediction", "probability", "note", "error")
 """The fixed columns of every output; no label may have their names."""
@@ -229,12 +228,9 @@ def _read_txt(text: str, name: str, notes: list[str]) -> Iterator[_Entry]:
 
 def _read_csv(text: str, name: str, notes: list[str], separator: str = ",") -> Iterator[_Entry]:
     """Read a table of labels and wordings or, without a header, of labels alone."""
-    excel = re.match(r"sep=([,;\t|])\n", text, re.IGNORECASE)
-    if excel:
-        # The line end stays, so that the lines keep their numbers.
-        separator, text = excel[1], text[excel.end() - 1 :]
-    separator, headed = _layout(text, separator)
-    rows = _csv_rows(text, name, separator)
+    named, text = split_separator(text)
+    separator, headed = _layout(text, named or separator)
+    rows = csv_rows(text, name, separator, LabelError)
     where, columns = rows[0] if rows else (name, [])
     if not headed:
         if len(columns) > 1:
@@ -274,28 +270,6 @@ def _layout(text: str, separator: str) -> tuple[str, bool]:
     # Spreadsheets write semicolons where the comma is the decimal sign.
     regular = [other for other in ";\t" if all(other in line for line in lines)]
     return (regular[0] if regular and separator == "," else separator), False
-
-
-def _csv_rows(text: str, name: str, separator: str) -> list[tuple[str, list[str]]]:
-    """Return (`file:line`, stripped cells) of each row that is not blank."""
-    stream = io.StringIO(text, newline="")
-    reader = csv.reader(stream, delimiter=separator, skipinitialspace=True, strict=True)
-    rows = []
-    line = 1
-    try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            # Spreadsheets fill short rows up with empty cells.
-            while cells and not cells[-1]:
-                cells.pop()
-            if cells:
-                rows.append((f"{name}:{line}", cells))
-            line = reader.line_num + 1
-    except csv.Error as exc:
-        raise LabelError(
-            f'{name}:{line}: not valid CSV: {exc} (a quote inside quotes is written "")'
-        ) from exc
-    return rows
 
 
 def _merge_rows(

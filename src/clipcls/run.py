@@ -11,7 +11,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -23,13 +23,14 @@ import clipcls
 from clipcls.classifier import Classifier, ask
 from clipcls.columns import Columns
 from clipcls.embed import Stages
-from clipcls.errors import OptionError, ResumeError
+from clipcls.errors import ResumeError
 from clipcls.inputs.decode import is_candidate
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.walk import Discovery
 from clipcls.observer import Observer
 from clipcls.options import OutputOptions, Precision
 from clipcls.outputs import SavedRow
+from clipcls.outputs.base import check_not_read
 from clipcls.outputs.manifest import check_same_run
 from clipcls.outputs.sink import Sink, check_row, open_sink
 from clipcls.prompts import PromptSet
@@ -171,12 +172,7 @@ class _Listed(Iterator[ImageRef]):
         Raises:
             OptionError: The output is an image, a list or another file that the run reads.
         """
-        replaced = os.stat(output)
-        for path in (*map(str, self._read), *(ref.path for ref in self._listed)):
-            # What is missing or unreadable cannot be lost.
-            with suppress(OSError, ValueError):
-                if os.path.samestat(os.stat(path), replaced):
-                    raise OptionError(f"{output} is read by this run: choose another file with -o")
+        check_not_read(output, (*map(str, self._read), *(ref.path for ref in self._listed)))
 
     def __next__(self) -> ImageRef:
         ref = next(self._refs)

@@ -43,7 +43,7 @@ _AS_NUMBER = frozenset({"cohen_kappa", "roc_auc", "log_loss", "brier_score"})
 _OF_ONE_LABEL = {"precision": "precision", "recall": "recall", "f1": "F1"}
 _OF_MULTI_LABEL = {
     "average_precision": "average precision",
-    "f1": "F1 at 0.5",
+    "f1": "F1",
     "best_threshold": "best threshold",
     "best_f1": "F1 there",
 }
@@ -168,11 +168,9 @@ def _calibration_lines(found: Calibrated, wished: float | None) -> Iterator[str]
 
 def _show_classes(console: Console, outcome: Outcome, metrics: Metrics) -> None:
     rows = list(metrics.per_class)
-    shown = [row for row in rows if row["support"] or row["predicted"]]
+    shown = rows
     if len(rows) > _MOST_CLASSES:
         shown = sorted((r for r in rows if r["support"]), key=lambda r: r["f1"])[:_MOST_CLASSES]
-    elif len(rows) == len(shown) or len(rows) <= _MOST_CLASSES:
-        shown = rows
     columns = _OF_MULTI_LABEL if outcome.multi_label else _OF_ONE_LABEL
     last = () if outcome.multi_label else (("most often taken for", "left"),)
     table = _table(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import re
 import sys
 import unicodedata
@@ -94,6 +96,50 @@ def content_lines(text: str, name: str) -> Iterator[tuple[str, str]]:
         stripped = line.strip()
         if stripped and not stripped.startswith("#"):
             yield f"{name}:{number}", stripped
+
+
+def split_separator(text: str) -> tuple[str | None, str]:
+    """Return what Excel's own first line (`sep=;`) names, and the text without it.
+
+    The line's end stays, so that the lines keep their numbers.
+    """
+    named = re.match(r"sep=([,;\t|])\n", text, re.IGNORECASE)
+    return (named[1], text[named.end() - 1 :]) if named else (None, text)
+
+
+def csv_rows(
+    text: str, name: str, separator: str, error: type[UsageError]
+) -> list[tuple[str, list[str]]]:
+    """Return (`name:line`, stripped cells) of each row that is not blank.
+
+    Args:
+        text: The content, with newlines as line ends.
+        name: What messages call the file.
+        separator: What stands between cells.
+        error: What to raise, so that each room fails with its own error.
+
+    Raises:
+        UsageError: As `error`, when a quote is wrong or a cell is too long.
+    """
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True
+    )
+    rows = []
+    line = 1
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            # Spreadsheets fill short rows up with empty cells, and add rows of nothing else.
+            while cells and not cells[-1]:
+                cells.pop()
+            if cells:
+                rows.append((f"{name}:{line}", cells))
+            line = reader.line_num + 1
+    except csv.Error as exc:
+        raise error(
+            f'{name}:{line}: not valid CSV: {exc} (a quote inside quotes is written "")'
+        ) from exc
+    return rows
 
 
 def is_writable(text: str) -> bool:

@@ -46,12 +46,19 @@ def test_the_cache_is_shown_pruned_and_cleared(invoke: Invoke, colours: Path) ->
     assert list((colours.parent / "here").iterdir()) == []
 
 
+def test_looking_at_no_cache_makes_none(invoke: Invoke, tmp_path: Path) -> None:
+    shown = invoke("cache", "--cache-dir", tmp_path / "none")
+    assert shown.exit_code == 0
+    assert shown.stdout.endswith("0.0 MB\n")
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["classify", "x", *RGB, "--no-cache", "--verify-cache"], "--no-cache contradicts"),
         (["cache", "prune", "--max-size", "much"], "give a number with KB, MB, GB or TB"),
-        (["cache", "--cache-dir", "/dev/null/x"], "cannot be used"),
+        (["cache", "prune", "--max-size", "1MB", "--cache-dir", "/dev/null/x"], "cannot be used"),
     ],
 )
 def test_slips_are_one_line(invoke: Invoke, arguments: list[str], message: str) -> None:

@@ -75,6 +75,16 @@ def test_what_it_was_not_fitted_for_is_refused(
     assert refused.stdout == ""
 
 
+def test_the_table_is_never_written_over(invoke: Invoke, labelled: Path) -> None:
+    truth = labelled / "truth.csv"
+    before = truth.read_bytes()
+    given = ("calibrate", labelled / "images", truth, *LABELS, "-o", truth, "--overwrite")
+    result = invoke(*given)
+    assert result.exit_code == 2
+    assert "is read by this run" in result.stderr
+    assert truth.read_bytes() == before
+
+
 def test_an_explicit_threshold_goes_first(invoke: Invoke, labelled: Path) -> None:
     calib = labelled / "calib.json"
     images = labelled / "images"

@@ -226,6 +226,27 @@ def test_several_labels_to_an_image(invoke: Invoke, colours: Path) -> None:
     assert [row["support"] for row in found["per_class"]] == [1, 1, 2]
 
 
+def test_the_threshold_counts_with_several_labels_too(invoke: Invoke, colours: Path) -> None:
+    (colours.parent / "tags.csv").write_text("file,tags\n0-red.png,red\n1-green.png,green\n")
+    base = ("evaluate", colours, colours.parent / "tags.csv", "--multi-label", "--json", *CPU)
+    usual, strict = (figures(invoke(*base, *more).stdout) for more in ((), ("--threshold", "1")))
+    assert [row["predicted"] for row in usual["per_class"]] == [1, 1]
+    assert [row["predicted"] for row in strict["per_class"]] == [0, 0]
+
+
+def test_rows_of_a_report_are_those_of_classify(invoke: Invoke, faces: Path) -> None:
+    (faces / "faces" / "face-2.png").write_bytes(b"")
+    base = ("evaluate", faces / "faces", faces / "train.csv", *FACES, *WORDINGS)
+    assert invoke(*base, "--report", faces / "report").exit_code == 3
+    out = faces / "out.csv"
+    assert invoke("classify", faces / "faces", *WORDINGS, "-o", out).exit_code == 3
+    with (faces / "report" / "predictions.csv").open(newline="") as stream:
+        reported = {row["path"]: row for row in csv.DictReader(stream)}
+    with out.open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            assert row.items() <= reported[row["path"]].items()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

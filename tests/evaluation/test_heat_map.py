@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from clipcls.errors import OutputError
-from clipcls.evaluation.heat_map import figure_bytes, heat_map
+from clipcls.evaluation.heat_map import heat_map, heat_map_bytes
 from clipcls.evaluation.similarity import Similarity
 from clipcls.records import Failure
 from clipcls.testing import save_colours
@@ -102,13 +102,13 @@ def test_labels_of_rows_never_overlap(count: int) -> None:
 def test_no_text_or_name_can_spoil_a_figure(extension: str) -> None:
     texts = ["$5 and $6", r"$\frac{$", "一只猫坐在垫子上" * 20, "كلب", "\U0001f408 cat", "x" * 500]
     names = ["a\n$b$.jpg", "\udcff.jpg", "y" * 200 + ".jpg"]
-    data = figure_bytes(heat_map(similarity(names, texts)), extension)
+    data = heat_map_bytes(heat_map(similarity(names, texts)), extension)
     assert data[:4] in (b"\x89PNG", b"<?xm", b"%PDF")
 
 
 def test_a_png_holds_all_that_lies_around_the_cells() -> None:
     figure = heat_map(similarity(["a.jpg"], ["a text that is wider than its cell"]))
-    with Image.open(io.BytesIO(figure_bytes(figure, ".png"))) as image:
+    with Image.open(io.BytesIO(heat_map_bytes(figure, ".png"))) as image:
         grey = np.asarray(image.convert("L"))
     assert image.width > 1.5 * figure.get_figwidth() * figure.dpi
     edges = (grey[:5], grey[-5:], grey[:, :5], grey[:, -5:])

@@ -16,9 +16,8 @@ from clipcls.evaluation.truth import (
     Truth,
     TruthOptions,
     find_truth,
-    join_table,
+    join_truth,
     parse_mapping,
-    truth_of_folders,
 )
 from clipcls.inputs.refs import ImageRef
 from clipcls.labels import make_labels
@@ -35,7 +34,7 @@ def truth_of(
     table.write_text("\n".join(["path,label", *lines]))
     refs = [ImageRef(i, f"photos/{i}.jpg") for i in range(len(cells))]
     asked = make_labels(labels) if labels else None
-    return join_table(refs, ["photos"], table, asked, TruthOptions(**options))
+    return join_truth(refs, ["photos"], table, asked, TruthOptions(**options))
 
 
 def single(truth: Truth) -> list[str]:
@@ -231,7 +230,7 @@ def test_the_order_is_the_table_s(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("path,label\n3.jpg,a\n1.jpg,b\n2.jpg,a\n")
     refs = [ImageRef(i, f"p/{i}.jpg") for i in range(4)]
-    truth = join_table(refs, ["p"], table, None, TruthOptions(limit=2))
+    truth = join_truth(refs, ["p"], table, None, TruthOptions(limit=2))
     assert names(truth) == ["3.jpg", "1.jpg"]
     assert truth.refs == (ImageRef(0, "p/3.jpg"), ImageRef(1, "p/1.jpg"))
 
@@ -271,7 +270,7 @@ def of_folders(
 ) -> Truth:
     refs = [ImageRef(i, path) for i, path in enumerate(paths)]
     asked = make_labels(labels) if labels else None
-    return truth_of_folders(refs, roots, asked, TruthOptions(**options))
+    return join_truth(refs, roots, None, asked, TruthOptions(**options))
 
 
 def test_the_folder_below_the_root_is_the_label() -> None:

@@ -37,8 +37,14 @@ DirFlag = Annotated[
 @app.command("list", cls=Command, epilog="Example: clipcls cache list")
 def show(cache_dir: DirFlag = None) -> None:
     """Show where the cache is, its size, and how many embeddings of which model it holds."""
-    cache = _cache(cache_dir)
-    usage = cache.usage()
+    from clipcls.cache import FILE
+    from clipcls.options import CacheOptions
+
+    path = CacheOptions(cache_dir).resolved_folder / FILE
+    if not path.exists():
+        echo(f"{path}\t0.0 MB")
+        return
+    usage = _cache(cache_dir).usage()
     echo(f"{usage.path}\t{usage.bytes / 1e6:.1f} MB")
     for name, count in sorted(usage.images.items()):
         echo(f"{name}\t{count} images")

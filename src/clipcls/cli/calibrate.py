@@ -11,7 +11,6 @@ import typer
 from clipcls.cli import _flags as flags
 from clipcls.cli import _run_flags as run_flags
 from clipcls.cli import _truth_flags as truth_flags
-from clipcls.errors import OptionError, OutputExistsError
 from clipcls.options import (
     DecodeOptions,
     DiscoveryOptions,
@@ -107,10 +106,6 @@ def calibrate(
     runtime = run_flags.runtime_options(
         *(device, Precision.AUTO, batch_size, workers), *(cache, cache_dir, verify_cache)
     )
-    if output.exists() and not overwrite:
-        raise OutputExistsError(f"{output} exists: --overwrite replaces it, or choose another -o")
-    if not output.parent.is_dir():
-        raise OptionError(f"the folder {output.parent} does not exist: make it, or change -o")
     images, table = truth_flags.split_inputs(inputs, from_folders=from_folders)
     truth_options = truth_flags.truth_options(
         *(image_column, label_column, image_pattern, mapping, class_names),
@@ -124,9 +119,12 @@ def calibrate(
     from clipcls.evaluation.calibration import calibrate as fitted
     from clipcls.evaluation.trial import Trial, evaluate
     from clipcls.inputs.decode import lift_pillow_limit
+    from clipcls.outputs.base import check_target
     from clipcls.question import Inputs
     from clipcls.tables import show_calibration
 
+    reads = (*inputs, *map(str, filter(None, (labels_file, class_names, templates))))
+    check_target(output, overwrite=overwrite, reads=reads)
     options = CalibrationOptions(bias, precision, coverage, held_out, seed)
     trial = Trial(
         inputs=Inputs(images, discovery, decode),

@@ -216,7 +216,7 @@ def _tell(outcomes: list[Outcome], truth: Truth, report: Path | None, *, as_json
     if comparison is not None:
         content = reports.comparison_document(comparison, documents)
     if as_json:
-        echo(json.dumps(content, indent=2, ensure_ascii=False))
+        echo(json.dumps(content, indent=2))
     elif comparison is not None:
         show_comparison(comparison, outcomes, measured)
     else:

@@ -103,10 +103,9 @@ def similarity(
     by_label = labels or label or labels_file
     _check_sources(inputs, bool(text or texts), bool(by_label), texts, pairs)
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
-    from clipcls.evaluation.heat_map import EXTENSIONS, figure_bytes, heat_map
+    from clipcls.evaluation.heat_map import EXTENSIONS, heat_map, heat_map_bytes
     from clipcls.evaluation.join import Naming
     from clipcls.evaluation.similarity import (
-        check_output,
         finish_texts,
         read_pairs,
         read_texts,
@@ -137,8 +136,7 @@ def similarity(
     )
     reads = [*paths, *(name.removeprefix("@") for name in inputs)]
     reads += [str(path) for path in (texts, labels_file, pairs) if path]
-    for file in files:
-        check_output(file, (".csv", *EXTENSIONS), overwrite, reads)
+    _check_outputs(files, overwrite, reads)
     spec = resolve_model(model or default_model(), arch)
     runtime = run_flags.runtime_options(
         *(device, precision, "auto", "auto"), *(cache, cache_dir, verify_cache)
@@ -153,7 +151,7 @@ def similarity(
         drawn = file.suffix.lower() in EXTENSIONS
         write_file(
             file,
-            figure_bytes(heat_map(found, decode), file.suffix) if drawn else found.csv(),
+            heat_map_bytes(heat_map(found, decode), file.suffix) if drawn else found.csv(),
         )
     raise typer.Exit(3 if found.failures else 0)
 
@@ -171,6 +169,20 @@ def _check_sources(
         raise OptionError(
             "standard input (-) can be read only once: put the images or the texts into a file"
         )
+
+
+def _check_outputs(files: Sequence[Path], overwrite: bool, reads: Sequence[str]) -> None:
+    """Refuse files that say no format, or cannot be written."""
+    from clipcls.evaluation.heat_map import EXTENSIONS
+    from clipcls.outputs.base import check_target
+
+    for file in files:
+        if file.suffix.lower() not in (".csv", *EXTENSIONS):
+            raise OptionError(
+                f"the extension of {file} says no format: name the file of -o .csv,"
+                f" {', '.join(EXTENSIONS)}"
+            )
+        check_target(file, overwrite=overwrite, reads=reads)
 
 
 def _compared(

@@ -118,7 +118,9 @@ class Outcome:
             OptionError: No image was scored.
         """
         if self.multi_label:
-            return measure_multi_label(self.labels, self.truth_matrix(), self.probabilities())
+            asked = self.made_by.get("scoring", {}).get("threshold")
+            own = () if asked is None else (asked,)
+            return measure_multi_label(self.labels, self.truth_matrix(), self.probabilities(), *own)
         return measure(self.scores())
 
     def _scored(self) -> list[tuple[Prediction, tuple[str, ...]]]:

@@ -6,11 +6,9 @@ along the top. Figures are made by matplotlib's objects, never by pyplot, so no 
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import textwrap
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ import numpy as np
 from rich.cells import cell_len
 
 from clipcls.errors import DecodeError, OutputError
+from clipcls.evaluation.plots import figure_bytes
 from clipcls.evaluation.similarity import Similarity
 from clipcls.inputs.decode import load_image
 from clipcls.options import DecodeOptions
@@ -93,16 +92,9 @@ def heat_map(similarity: Similarity, decode: DecodeOptions | None = None) -> Fig
     return figure
 
 
-def figure_bytes(figure: Figure, extension: str) -> bytes:
-    """Return a figure as the file of an extension of `EXTENSIONS`."""
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        # A character that no font has is drawn as a box, which says it all.
-        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")
-        figure.savefig(
-            stream, format=extension.lstrip(".").lower(), bbox_inches="tight", pad_inches=0.15
-        )
-    return stream.getvalue()
+def heat_map_bytes(figure: Figure, extension: str) -> bytes:
+    """Return a heat map, with what lies around its cells, as the file of one of `EXTENSIONS`."""
+    return figure_bytes(figure, extension, bbox_inches="tight", pad_inches=0.15)
 
 
 def _cell(count: int) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import io
 import json
 import os
 import re
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from clipcls.errors import InputError, MissingExtraError, OptionError
 from clipcls.inputs.refs import ImageRef
 from clipcls.labels import Label, default_wording
-from clipcls.text import read_file, visible
+from clipcls.text import csv_rows, read_file, split_separator, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,8 +152,8 @@ def join_rows(
     column = values.column
     if column is not None:
         _check_column(column, frame, table, values.flag)
-    names, how = _image_names(frame, table, images, naming, values, notes)
-    column = column or _guess_column(frame, table, how, values, notes)
+    names, used = _image_names(frame, table, images, naming, values, notes)
+    column = column or _guess_column(frame, table, used, values, notes)
     by_stem = max((False, True), key=lambda stem: images.count(names, by_stem=stem))
     missing, ambiguous = [], []
     claims: dict[int, list[str]] = defaultdict(list)
@@ -175,6 +174,7 @@ def join_rows(
         else:
             pairs.append(Found(refs[place], different[0]))
     if not pairs:
+        how = naming.image_pattern or f"column '{used[0]}'"
         raise InputError(_nothing_joins(table, how, names, images, ambiguous))
     if by_stem:
         notes.append("images are matched without their extensions")
@@ -368,34 +368,21 @@ def _read_delimited(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     name, text = read_file(path, InputError)
-    # Excel's own first line that names the delimiter; its line end stays, for the lines' numbers.
-    named = re.match(r"sep=([,;\t|])\n", text, re.IGNORECASE)
-    text = text[named.end() - 1 :] if named else text
+    separator, text = split_separator(text)
     header = text.lstrip("\n").split("\n", 1)[0]
     widths = {d: len(next(csv.reader([header], delimiter=d), [])) for d in _DELIMITERS}
-    delimiter = named[1] if named else max(widths, key=widths.__getitem__)
-    stream = io.StringIO(text, newline="")
-    reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=True, strict=True)
-    rows = []
-    try:
-        for cells in reader:
-            # Spreadsheets fill rows up with empty cells, and add rows of nothing else.
-            while cells and not cells[-1].strip():
-                cells.pop()
-            if cells:
-                rows.append(cells)
-                if len(cells) > len(rows[0]):
-                    raise InputError(
-                        f"{visible(name)}:{reader.line_num}: {len(cells)} cells for"
-                        f" {len(rows[0])} columns: put quotes around a text that holds the"
-                        " delimiter"
-                    )
-    except csv.Error as error:
-        raise ValueError(f"line {reader.line_num}: {error}") from error
+    rows = csv_rows(text, name, separator or max(widths, key=widths.__getitem__), InputError)
     if not rows:
         raise ValueError("it is empty")
-    columns = [cell.strip() or f"Unnamed: {i}" for i, cell in enumerate(rows[0])]
-    filled = [cells + [""] * (len(columns) - len(cells)) for cells in rows[1:]]
+    columns = [cell or f"Unnamed: {i}" for i, cell in enumerate(rows[0][1])]
+    filled = []
+    for where, cells in rows[1:]:
+        if len(cells) > len(columns):
+            raise InputError(
+                f"{visible(where)}: {len(cells)} cells for {len(columns)} columns: put quotes"
+                " around a text that holds the delimiter"
+            )
+        filled.append(cells + [""] * (len(columns) - len(cells)))
     return pd.DataFrame(filled, columns=columns, dtype=object)
 
 
@@ -454,17 +441,17 @@ def _check_column(name: str, frame: pd.DataFrame, table: Path, flag: str) -> Non
         )
 
 
-def _image_names(  # noqa: PLR0913  what a guess is made from
+def _image_names(
     frame: pd.DataFrame,
     table: Path,
     images: Images,
     naming: Naming,
     values: Values,
     notes: list[str],
-) -> tuple[list[str], str]:
-    """Return what each row calls its image, and how that was found out."""
+) -> tuple[list[str], list[str]]:
+    """Return what each row calls its image, and the columns that say so."""
     if naming.image_pattern is not None:
-        return _filled(naming.image_pattern, frame, table), naming.image_pattern
+        return _filled(naming.image_pattern, frame, table)
     column = naming.image_column
     if column is None:
         sample = frame.iloc[:: max(1, len(frame) // _SAMPLE_ROWS)]
@@ -491,10 +478,10 @@ def _image_names(  # noqa: PLR0913  what a guess is made from
         column = best[0]
         notes.append(f"images are named by the column '{column}'")
     _check_column(column, frame, table, "--image-column")
-    return list(frame[column]), f"column '{column}'"
+    return list(frame[column]), [column]
 
 
-def _filled(pattern: str, frame: pd.DataFrame, table: Path) -> list[str]:
+def _filled(pattern: str, frame: pd.DataFrame, table: Path) -> tuple[list[str], list[str]]:
     slots = [(match[1], int(match[2] or 0)) for match in _is_slot.finditer(pattern)]
     if not slots:
         raise OptionError(
@@ -506,13 +493,13 @@ def _filled(pattern: str, frame: pd.DataFrame, table: Path) -> list[str]:
     # All at once, so that braces and backslashes in a cell are text.
     template = _is_slot.sub("%s", pattern.replace("%", "%%"))
     columns = [[cell.zfill(width) for cell in frame[name]] for name, width in slots]
-    return [template % cells for cells in zip(*columns, strict=True)]
+    filled = [template % cells for cells in zip(*columns, strict=True)]
+    return filled, [name for name, _ in slots]
 
 
 def _guess_column(
-    frame: pd.DataFrame, table: Path, how: str, values: Values, notes: list[str]
+    frame: pd.DataFrame, table: Path, used: Sequence[str], values: Values, notes: list[str]
 ) -> str:
-    used = {how.removeprefix("column '").removesuffix("'"), *(m[1] for m in _is_slot.finditer(how))}
     others = [name for name in frame.columns if name not in used]
     named = [name for name in others if name.lower() in values.names]
     if not named and values.labels:
@@ -532,17 +519,15 @@ def _guess_column(
 def _no_image_column(frame: pd.DataFrame, table: Path, images: Images) -> str:
     row = ", ".join(f"{visible(n)}={visible(str(frame[n].iloc[0]))}" for n in frame.columns[:4])
     hint = "--image-column names the column, --image-pattern builds the name from columns"
-    for name in images.names()[:50]:
-        # A number in the image's name that a column holds gives the pattern away.
-        for number in re.finditer(r"\d+", name):
-            column = next((n for n in frame.columns if number[0] in set(frame[n])), None)
-            if column is not None:
-                pattern = f"{name[: number.start()]}{{{column}}}{name[number.end() :]}"
-                hint = f"perhaps --image-pattern '{visible(pattern)}'"
-                break
-        else:
-            continue
-        break
+    # A number in an image's name that a column holds gives the pattern away.
+    numbers = ((n, number) for n in images.names()[:50] for number in re.finditer(r"\d+", n))
+    cells = {name: set(frame[name]) for name in frame.columns}
+    for name, number in numbers:
+        column = next((column for column in cells if number[0] in cells[column]), None)
+        if column is not None:
+            pattern = f"{name[: number.start()]}{{{column}}}{name[number.end() :]}"
+            hint = f"perhaps --image-pattern '{visible(pattern)}'"
+            break
     return (
         f"no column of {visible(str(table))} names the images: its first row is {row}, the first"
         f" image is {visible(images.names()[0])}; {hint}"

@@ -325,6 +325,16 @@ def draw_classes(
     return figure
 
 
+def figure_bytes(figure: Figure, extension: str, **options: Any) -> bytes:
+    """Return a figure as the file of an extension; `options` are those of `savefig`."""
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        # A label in a script that the font lacks has boxes for letters, which says it all.
+        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")
+        figure.savefig(stream, format=extension.lstrip(".").lower(), **options)
+    return stream.getvalue()
+
+
 @_styled()
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG; the file is complete or not there.
@@ -338,9 +348,4 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        # A label in a script that the font lacks has boxes for letters; that is no fault.
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
-        figure.savefig(stream, format="png", metadata={"Software": None})
-    write_file(path, stream.getvalue())
+    write_file(path, figure_bytes(figure, ".png", metadata={"Software": None}))

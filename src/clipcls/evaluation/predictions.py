@@ -13,9 +13,9 @@ import numpy as np
 from clipcls.columns import AFTER, BEFORE
 from clipcls.errors import InputError, OptionError, ResumeError
 from clipcls.evaluation.compare import Outcome
-from clipcls.evaluation.truth import Truth, TruthOptions, join_table, truth_of_folders
+from clipcls.evaluation.truth import Truth, TruthOptions, join_truth
 from clipcls.inputs.refs import ImageRef
-from clipcls.labels import RAW_PREFIXES, Label, make_labels
+from clipcls.labels import RAW_PREFIXES, make_labels
 from clipcls.outputs.manifest import manifest_path, read_manifest
 from clipcls.outputs.results import read_results
 from clipcls.records import UNKNOWN, Failure, Prediction, Record
@@ -52,7 +52,7 @@ def judge_predictions(
     refs = [ImageRef(i, text) for i, text in enumerate(frame["path"])]
     roots = _roots(manifest, list(frame["path"]))
     asked = make_labels(list(labels))
-    truth = _joined(refs, roots, table, asked, options)
+    truth = join_truth(refs, roots, table, asked, options)
     if options.multi_label and _is_ranked(frame):
         raise OptionError(
             f"{visible(str(path))} was written with --top-k, so most labels have no probability:"
@@ -74,18 +74,6 @@ def judge_predictions(
         resolution=RESOLUTION,
     )
     return truth, outcome
-
-
-def _joined(
-    refs: Sequence[ImageRef],
-    roots: Sequence[str],
-    table: Path | None,
-    labels: Sequence[Label],
-    options: TruthOptions,
-) -> Truth:
-    if table is None:
-        return truth_of_folders(refs, roots, labels, options)
-    return join_table(refs, roots, table, labels, options)
 
 
 def _roots(manifest: Mapping[str, Any], paths: Sequence[str]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -12,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import clipcls
+from clipcls.columns import Columns
 from clipcls.errors import OptionError, OutputError
 from clipcls.evaluation import plots
 from clipcls.evaluation.compare import Comparison, Outcome
 from clipcls.evaluation.join import JoinReport
 from clipcls.evaluation.metrics import SCHEMA, Metrics
 from clipcls.outputs.base import write_file
-from clipcls.records import Failure
 from clipcls.text import printable_path, visible
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def document(outcome: Outcome, metrics: Metrics, report: JoinReport) -> dict[str
         "images": {
             "scored": metrics.images,
             "failed": len(failures),
-            "failures": [[printable_path(f.path), f.reason] for f in failures],
+            "failures": [[printable_path(f.path), printable_path(f.reason)] for f in failures],
             **{key: _printable(value) for key, value in asdict(report).items() if key != "notes"},
         },
         "headline": {name: asdict(figure) for name, figure in metrics.headline.items()},
@@ -128,27 +130,30 @@ def write_report(
     Raises:
         OutputError: A file cannot be written; what was written before stays.
     """
-    import pandas as pd
-
     if own_folder:
         folder = folder / outcome.name
         _make(folder)
     write_json(folder / METRICS, content)
-    rows = []
-    for record, values in zip(outcome.records, outcome.truth, strict=True):
-        row: dict[str, Any] = {"path": printable_path(record.path), "truth": ";".join(values)}
-        if isinstance(record, Failure):
-            rows.append(row | {"error": record.reason})
-            continue
-        row |= {"prediction": record.prediction, "probability": record.probability}
-        row |= zip(outcome.labels, record.probabilities.tolist(), strict=True)
-        rows.append(row | {"note": record.note})
-    columns = ["path", "truth", "prediction", "probability", *outcome.labels, "note", "error"]
-    frame = pd.DataFrame(rows, columns=columns)
-    table = frame.to_csv(index=False, float_format="%.6f", lineterminator="\r\n")
-    write_file(folder / PREDICTIONS, table.encode())
+    write_file(folder / PREDICTIONS, _predictions(outcome).encode())
     for name, figure in _plots(outcome, metrics).items():
         plots.save_figure(figure, folder / f"{name}.png")
+
+
+def _predictions(outcome: Outcome) -> str:
+    """Return the rows of an output of `clipcls classify`, each with its truth after the path."""
+    columns = Columns(outcome.labels)
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream)
+    path, prediction, *scores, note, error = columns.names
+    writer.writerow([path, "truth", prediction, *scores, note, error])
+    for record, values in zip(outcome.records, outcome.truth, strict=True):
+        row = columns.row(record)
+        # A number is not known where the row failed, or an output of --top-k left it out.
+        numbers = [math.nan] * len(scores) if row.numbers is None else row.numbers.tolist()
+        cells = ["" if math.isnan(number) else f"{number:.6f}" for number in numbers]
+        truth = ";".join(values)
+        writer.writerow([row.path, truth, row.prediction, *cells, row.note, row.error])
+    return stream.getvalue()
 
 
 def write_json(path: Path, content: object) -> None:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipcls.classifier import Classifier
-from clipcls.errors import OptionError, OutputExistsError
+from clipcls.errors import OptionError
 from clipcls.evaluation.join import Naming, Values, join_rows
 from clipcls.inputs.refs import ImageRef
 from clipcls.labels import Label
@@ -221,42 +219,3 @@ def compare(
         else:
             matrix[record.index] = record.similarities
     return Similarity(tuple(paths), texts, matrix, tuple(failures), paired)
-
-
-# --- files ----------------------------------------------------------------------------------------
-
-
-def check_output(
-    path: Path, extensions: Sequence[str], overwrite: bool, reads: Iterable[str]
-) -> None:
-    """Refuse a file that cannot be written, or must not be.
-
-    Args:
-        path: The output.
-        extensions: Those that it may have.
-        overwrite: Whether it may be there.
-        reads: The files that it is made from.
-
-    Raises:
-        OptionError: Its extension, its folder or what is there will not do.
-        OutputExistsError: It is there and may not be replaced.
-    """
-    if path.suffix.lower() not in extensions:
-        raise OptionError(
-            f"the extension of {path} says no format: name the file of -o {', '.join(extensions)}"
-        )
-    if path.is_dir():
-        raise OptionError(f"{path} is a folder: name a file (-o {path}/similarity.csv)")
-    if not path.parent.is_dir():
-        raise OptionError(f"the folder {path.parent} does not exist: make it, or change -o")
-    if not path.exists():
-        return
-    if not overwrite:
-        raise OutputExistsError(
-            f"{path} exists: --overwrite replaces it, or choose another file with -o"
-        )
-    for read in reads:
-        # What is missing or unreadable cannot be lost.
-        with suppress(OSError, ValueError):
-            if os.path.samefile(read, path):
-                raise OptionError(f"{path} is read by this run: choose another file with -o")

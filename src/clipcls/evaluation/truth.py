@@ -102,35 +102,33 @@ def find_truth(
     Args:
         inputs: The images.
         table: The labelled table; None takes the folders' names.
-        labels: As in `join_table`.
+        labels: As in `join_truth`.
         options: How.
 
     Raises:
-        UsageError: As from `Discovery` and `join_table`.
+        UsageError: As from `Discovery` and `join_truth`.
     """
     # A pipe will do; of a folder, reading says that it is one.
     if table is not None and not table.exists():
         raise InputError(f"no such file: {visible(str(table))}, the table of labels")
     refs = list(Discovery(inputs.paths, inputs.discovery, is_image=is_candidate))
     roots = [path for path in inputs.paths if os.path.isdir(path)]
-    if table is None:
-        return truth_of_folders(refs, roots, labels, options)
-    return join_table(refs, roots, table, labels, options)
+    return join_truth(refs, roots, table, labels, options)
 
 
-def join_table(
+def join_truth(
     refs: Sequence[ImageRef],
     roots: Sequence[str],
-    table: Path,
+    table: Path | None,
     labels: Sequence[Label] | None,
     options: TruthOptions,
 ) -> Truth:
-    """Join images to the rows of a table.
+    """Join images to the rows of a table, or to the folders that they lie in.
 
     Args:
         refs: The images.
         roots: The folders that the user named, to which paths in the table may be relative.
-        table: The labelled table.
+        table: The labelled table; None takes the name of the folder below a root for the truth.
         labels: The labels; None takes the class names, else what truth values are mapped to, else
             the truth values themselves.
         options: How.
@@ -138,6 +136,8 @@ def join_table(
     Raises:
         UsageError: A column, pattern, map or label that is not there, or nothing joins.
     """
+    if table is None:
+        return _truth_of_folders(refs, roots, labels, options)
     values = Values(
         "truth", "--label-column", LABEL_NAMES, options.label_column, tuple(labels or ())
     )
@@ -145,23 +145,12 @@ def join_table(
     return _settled(pairs, labels, options, report)
 
 
-def truth_of_folders(
+def _truth_of_folders(
     refs: Sequence[ImageRef],
     roots: Sequence[str],
     labels: Sequence[Label] | None,
     options: TruthOptions,
 ) -> Truth:
-    """Take the name of the folder below a root, in which an image lies, for its truth.
-
-    Args:
-        refs: The images.
-        roots: The folders that the user named; each holds a folder per class.
-        labels: As in `join_table`.
-        options: How; what concerns columns does not matter.
-
-    Raises:
-        UsageError: No image lies in a folder below a root, or a folder's name is no label.
-    """
     images = Images(refs, roots)
     pairs, loose = [], []
     for place in images.places:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipcls.columns import Columns, Row
-from clipcls.errors import OutputError
+from clipcls.errors import OptionError, OutputError, OutputExistsError
 from clipcls.records import Record
 from clipcls.text import visible
 
@@ -138,6 +138,44 @@ def _digits(values: NDArray[np.floating]) -> NDArray[np.uint64] | None:
         return None
     thousands, rest = np.divmod(whole.astype(np.uint32), np.uint32(1_000))
     return _FIRST_FIVE[thousands] | _LAST_THREE[rest]
+
+
+def check_target(path: Path, *, overwrite: bool, reads: Iterable[str]) -> None:
+    """Refuse a small file that cannot be written, or must not be, before it is computed.
+
+    Args:
+        path: The output.
+        overwrite: Whether it may be there.
+        reads: The files that it is made from.
+
+    Raises:
+        OptionError: Its folder or what is there will not do.
+        OutputExistsError: It is there and may not be replaced.
+    """
+    if path.is_dir():
+        raise OptionError(f"{path} is a folder: name a file in it with -o")
+    if not path.parent.is_dir():
+        raise OptionError(f"the folder {path.parent} does not exist: make it, or change -o")
+    if path.exists():
+        if not overwrite:
+            raise OutputExistsError(
+                f"{path} exists: --overwrite replaces it, or choose another file with -o"
+            )
+        check_not_read(path, reads)
+
+
+def check_not_read(output: Path, reads: Iterable[str]) -> None:
+    """Refuse to write over something that a run reads.
+
+    Raises:
+        OptionError: The output is one of the files.
+    """
+    replaced = os.stat(output)
+    for path in reads:
+        # What is missing or unreadable cannot be lost.
+        with suppress(OSError, ValueError):
+            if os.path.samestat(os.stat(path), replaced):
+                raise OptionError(f"{output} is read by this run: choose another file with -o")
 
 
 def write_file(path: Path, data: bytes) -> None:
