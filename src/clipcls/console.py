@@ -209,15 +209,28 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
             self._progress = None
 
 
+def stdout_console(least: int = 0) -> Console:
+    """Return a console for stdout, as wide as the terminal or `least` columns.
+
+    Without both measures, rich takes 80 columns for granted on a terminal that it calls dumb.
+    """
+    width, height = shutil.get_terminal_size()
+    return _Page(highlight=False, width=max(width, least), height=height)
+
+
+class _Page(Console):
+    def on_broken_pipe(self) -> None:
+        """Let it through: the command line ends quietly, where rich would end with code 1."""
+        raise  # noqa: PLE0704  rich calls this where it has caught the error
+
+
 def show_image(prediction: Prediction, top_k: int | None = None) -> None:
     """Print one image's labels with bars to stdout, best first, at most `top_k` of them.
 
     No line is longer than the terminal is wide: long labels are folded, and a bar takes what they
     leave, up to 30 columns.
     """
-    # Without both, rich takes 80 columns for granted on a terminal that it calls dumb.
-    width, height = shutil.get_terminal_size()
-    console = Console(highlight=False, width=width, height=height)
+    console = stdout_console()
     ranking = prediction.ranking(top_k)
     # A figure has 6 columns, and there are two gaps of one.
     room = console.width - len("0.0000") - 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from clipcls.console import percent, plain, said
+from clipcls.console import percent, plain, said, stdout_console
 from clipcls.evaluation.bootstrap import Figure
 from clipcls.evaluation.calibration import Calibrated
 from clipcls.evaluation.compare import Comparison, Outcome
@@ -52,7 +51,7 @@ _OF_MULTI_LABEL = {
 
 def show_metrics(outcome: Outcome, metrics: Metrics) -> None:
     """Print the figures of one outcome."""
-    console = _console()
+    console = stdout_console(least=60)
     made_by = outcome.made_by.get("model")
     model = made_by["name"] if made_by else ""
     line = f"{said(metrics.images, 'image')}, {said(len(outcome.labels), 'label')}"
@@ -76,7 +75,7 @@ def show_comparison(
     comparison: Comparison, outcomes: Sequence[Outcome], measured: Sequence[Metrics]
 ) -> None:
     """Print variants beside each other, the best first, and say what can be said."""
-    console = _console()
+    console = stdout_console(least=60)
     figure = comparison.figure
     console.print(
         plain(f"{said(comparison.images, 'image')}, {said(len(outcomes[0].labels), 'label')}")
@@ -120,7 +119,7 @@ def show_calibration(found: Calibrated, path: Path, wished: float | None = None)
         path: Where it was written.
         wished: The precision that was asked for.
     """
-    console = _console()
+    console = stdout_console(least=60)
     console.print(
         plain(f"Fitted on {said(found.fitted, 'image')}, judged on {found.held_out:,} others")
     )
@@ -240,11 +239,6 @@ def _interval(name: str, figure: Figure) -> str:
     if name in _AS_NUMBER:
         return f"{figure.low:.3f} to {figure.high:.3f}"
     return f"{percent(figure.low).removesuffix(' %')} to {percent(figure.high)}"
-
-
-def _console() -> Console:
-    width, height = shutil.get_terminal_size()
-    return Console(highlight=False, width=max(width, 60), height=height)
 
 
 def _table(*columns: tuple[str, Any]) -> Table:

@@ -83,6 +83,20 @@ def test_closed_streams_and_broken_pipes_are_silent(redirection: str, arguments:
     assert done.stderr == b""
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX pipe")
+def test_tables_end_quietly_where_the_reader_has_gone(photo: Path, tmp_path: Path) -> None:
+    out, truth = tmp_path / "out.csv", tmp_path / "truth.csv"
+    out.write_text(f"path,prediction,probability,a,b,note,error\n{photo},a,0.9,0.9,0.1,,\n")
+    truth.write_text(f"file,label\n{photo.name},a\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = run("evaluate", "--predictions", out, truth, "--quiet", stdout=writer)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "ascii:strict", "latin-1", "cp1252"])
 def test_a_listing_shows_what_the_encoding_lacks_as_question_marks(encoding: str) -> None:
     env = {**os.environ, "PYTHONIOENCODING": encoding}
