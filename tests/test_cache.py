@@ -110,6 +110,16 @@ def test_a_second_run_encodes_nothing_and_gives_the_same(
     assert vectors(again) == vectors(fresh)
 
 
+def test_unchanged_files_are_not_read_again(
+    tmp_path: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored(tmp_path)
+    read: list[str] = []
+    monkeypatch.setattr("clipcls.cache._content", read.append)
+    assert scored(tmp_path)[1] == 0
+    assert read == []
+
+
 def test_other_labels_need_no_image_again(tmp_path: Path, images: list[Path]) -> None:
     scored(tmp_path)
     records, encoded = scored(tmp_path, labels="black,white")
@@ -179,17 +189,17 @@ def test_a_file_that_changes_while_it_is_read_keeps_nothing(
     tmp_path: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def replaced(path: str, decode: DecodeOptions) -> Decoded:
-        if path.endswith("0-red.png"):
+        if path.endswith("4-black.png"):
             colour_image("blue").save(path)
         return load_image(path, decode)
 
     with monkeypatch.context() as patched:
         patched.setattr("clipcls.embed.load_image", replaced)
-        scored(tmp_path)
-    colour_image("red").save(images[0])
-    records, _ = scored(tmp_path)
-    assert isinstance(records[0], Prediction)
-    assert records[0].prediction == "red"
+        scored(tmp_path, labels="black,blue")
+    colour_image("black").save(images[4])
+    records, _ = scored(tmp_path, labels="black,blue")
+    assert isinstance(records[4], Prediction)
+    assert records[4].prediction == "black"
 
 
 def test_failures_are_not_kept(tmp_path: Path, images: list[Path]) -> None:
@@ -293,6 +303,15 @@ def test_a_locked_cache_is_one_warning(
     assert len(warnings) == 1
     assert "locked" in warnings[0]
     holder.close()
+
+
+def test_threads_that_fail_together_are_one_warning(
+    cache: EmbeddingCache, warnings: list[str]
+) -> None:
+    for _ in range(2):
+        with cache._guarded():
+            raise sqlite3.OperationalError("disk I/O error")
+    assert len(warnings) == 1
 
 
 # --- several at once ---
