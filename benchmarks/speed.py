@@ -10,7 +10,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -204,7 +204,11 @@ def compared(bench: Bench, contenders: Sequence[Contender], images: Sequence[Pat
         if who in excuses:
             lines.append(f"| ({number}) {who.title} | skipped: {excuses[who]} | | | | | | |")
             continue
-        row = line_of(figures[who], first, [run.rate for run in runs[who]])
+        figure = figures[who]
+        if who.model != contenders[0].model:
+            # Another model has other answers.
+            figure = replace(figure, rows=None)
+        row = line_of(figure, first, [run.rate for run in runs[who]])
         lines.append(f"| ({number}) {who.title} | {row} |")
     return [*lines, *limits(figures)]
 
