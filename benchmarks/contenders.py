@@ -37,12 +37,14 @@ class Asked:
         model: A folder in open_clip's `local-dir` layout, or `mini`.
         device: As `clipcls --device` takes it.
         precision: As `clipcls --precision` takes it; contenders that are not clipcls use float32.
+        decoding: As `clipcls --decode` takes it.
     """
 
     images: list[Path]
     model: str
     device: str
     precision: str
+    decoding: str
 
     def torch_device(self) -> str:
         """Return the device that clipcls would choose, so that all use the same."""
@@ -179,15 +181,17 @@ def our_classifier(asked: Asked) -> Any:
     )
 
 
-def prepared_by(classifier: Any, paths: Sequence[Path], keep: bool) -> list[Any]:
+def prepared_by(
+    classifier: Any, paths: Sequence[Path], keep: bool, decoding: str = "fast"
+) -> list[Any]:
     """Decode files with as many threads as clipcls has; return (3, H, W) uint8 where kept."""
     from clipcls.inputs.decode import load_image
-    from clipcls.options import DecodeOptions
+    from clipcls.options import DecodeOptions, Decoding
 
-    options = DecodeOptions()
+    encoder, options = classifier.encoder, DecodeOptions(decoding=Decoding(decoding))
 
     def prepare(path: Path) -> Any:
-        pixels = classifier.encoder.prepare(load_image(path, options).image)
+        pixels = encoder.prepare(load_image(path, options, max(encoder.image_size)).image)
         return pixels if keep else None
 
     with ThreadPoolExecutor(classifier.device.workers) as pool:
@@ -197,9 +201,9 @@ def prepared_by(classifier: Any, paths: Sequence[Path], keep: bool) -> list[Any]
 def decode_only(asked: Asked) -> tuple[float, None]:
     """clipcls without the model: files to prepared pixels."""
     classifier = our_classifier(asked)
-    prepared_by(classifier, asked.images[:1], keep=False)
+    prepared_by(classifier, asked.images[:1], False, asked.decoding)
     started = time.perf_counter()
-    prepared_by(classifier, asked.images, keep=False)
+    prepared_by(classifier, asked.images, False, asked.decoding)
     return time.perf_counter() - started, None
 
 
@@ -271,12 +275,12 @@ CONTENDERS: dict[str, Callable[[Asked], tuple[float, Rows | None]]] = {
 
 
 def main() -> None:
-    """Run one contender: NAME LIST MODEL DEVICE PRECISION RESULT."""
-    name, listing, model, device, precision, result = sys.argv[1:]
+    """Run one contender: NAME LIST RESULT MODEL DEVICE PRECISION DECODING."""
+    name, listing, result, *how = sys.argv[1:]
     images = [Path(line) for line in Path(listing).read_text(encoding="utf-8").splitlines()]
     found: dict[str, Any]
     try:
-        seconds, rows = CONTENDERS[name](Asked(images, model, device, precision))
+        seconds, rows = CONTENDERS[name](Asked(images, *how))
         found = {"seconds": seconds, "rows": rows}
     except Skipped as reason:
         found = {"skipped": str(reason)}

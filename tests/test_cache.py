@@ -188,10 +188,10 @@ def test_a_pipe_is_left_to_the_decoder(cache: EmbeddingCache, tmp_path: Path) ->
 def test_a_file_that_changes_while_it_is_read_keeps_nothing(
     tmp_path: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def replaced(path: str, decode: DecodeOptions) -> Decoded:
+    def replaced(path: str, decode: DecodeOptions, side: int) -> Decoded:
         if path.endswith("4-black.png"):
             colour_image("blue").save(path)
-        return load_image(path, decode)
+        return load_image(path, decode, side)
 
     with monkeypatch.context() as patched:
         patched.setattr("clipcls.embed.load_image", replaced)

@@ -67,9 +67,9 @@ def test_an_empty_folder_among_others_ends_nothing(colours: Path, tmp_path: Path
 
 
 def test_what_a_model_name_left_open_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipcls.classifier.load_encoder", lambda spec, device, fit: FakeEncoder())
+    monkeypatch.setattr("clipcls.classifier.load_encoder", lambda *args: FakeEncoder())
     monkeypatch.setattr(Published, "checkpoint", lambda spec, tell: Path("weights"))
-    monkeypatch.setattr(Published, "fingerprint", lambda spec, precision, fit: spec.name)
+    monkeypatch.setattr(Published, "fingerprint", lambda spec, precision, decode: spec.name)
     with pytest.warns(UserWarning, match="ViT-B-32"):
         assert classifier(model="ViT-B-32").encoder
 
@@ -79,7 +79,7 @@ def test_a_user_who_names_no_model_is_told_of_mini(
 ) -> None:
     loaded = []
 
-    def load(spec: ModelSpec, device: object, fit: object) -> FakeEncoder:
+    def load(spec: ModelSpec, device: object, decode: object) -> FakeEncoder:
         loaded.append(spec.name)
         return FakeEncoder()
 
@@ -155,7 +155,7 @@ def test_options_reach_the_scores() -> None:
 
 
 def test_nothing_is_loaded_before_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(spec: ModelSpec, device: object, fit: object) -> FakeEncoder:
+    def load(spec: ModelSpec, device: object, decode: object) -> FakeEncoder:
         raise AssertionError("loaded")
 
     monkeypatch.setattr("clipcls.classifier.load_encoder", load)
@@ -236,7 +236,10 @@ def test_a_calibration_for_other_labels_or_prompts_is_refused(
     ("changes", "message"),
     [
         ({"model": "other", "model_fingerprint": "x"}, "the model other, and this run uses fake"),
-        ({"model_fingerprint": "x"}, "the model fake with other weights, preprocessing or --fit"),
+        (
+            {"model_fingerprint": "x"},
+            "the model fake with other weights, preprocessing, --fit or --decode",
+        ),
     ],
 )
 def test_a_calibration_for_another_model_is_refused(

@@ -10,6 +10,7 @@ import pytest
 from clipcls.errors import OptionError
 from clipcls.options import (
     DecodeOptions,
+    Decoding,
     OutputFormat,
     OutputOptions,
     Precision,
@@ -63,4 +64,5 @@ def test_fingerprints_follow_what_changes_a_result() -> None:
     assert RuntimeOptions(batch_size=4, workers=3, device="cpu").fingerprint() == base
     assert RuntimeOptions(precision=Precision.BF16).fingerprint() != base
     assert DecodeOptions(truncated=Truncated.ACCEPT).fingerprint() != DecodeOptions().fingerprint()
+    assert DecodeOptions(decoding=Decoding.EXACT).fingerprint() != DecodeOptions().fingerprint()
     assert ScoringOptions(threshold=0.5).fingerprint() != ScoringOptions(margin=0.5).fingerprint()

@@ -555,7 +555,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch, hub_cache: HubCache) -> list[str]:
     """The names of the models that are loaded; each is the fake encoder under that name."""
     names: list[str] = []
 
-    def load(spec: ModelSpec, device: object, fit: object) -> FakeEncoder:
+    def load(spec: ModelSpec, device: object, decode: object) -> FakeEncoder:
         names.append(spec.name)
         encoder = FakeEncoder()
         encoder.name = spec.name

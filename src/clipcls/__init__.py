@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from clipcls.options import (
         CacheOptions,
         DecodeOptions,
+        Decoding,
         Fit,
         Precision,
         RuntimeOptions,
@@ -39,6 +40,7 @@ __all__ = [
     "Classifier",
     "ClipclsError",
     "DecodeOptions",
+    "Decoding",
     "Failure",
     "Fit",
     "Precision",
@@ -56,6 +58,7 @@ _HOMES = {
     "Classifier": "classifier",
     "ClipclsError": "errors",
     "DecodeOptions": "options",
+    "Decoding": "options",
     "Failure": "records",
     "Fit": "options",
     "Precision": "options",

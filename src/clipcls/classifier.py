@@ -158,7 +158,7 @@ class Classifier:
                     f" {self.device.device}, {self.device.precision}, and now it would be"
                     f" {chosen.device}, {chosen.precision}; run it once more"
                 )
-        return load_encoder(self._model, self.device, self._decode.fit)
+        return load_encoder(self._model, self.device, self._decode)
 
     @cached_property
     def _cache(self) -> EmbeddingCache | None:
@@ -205,7 +205,7 @@ class Classifier:
     def fingerprint(self, precision: Precision) -> str:
         """Return the digest of whatever changes an embedding, without loading the model."""
         if isinstance(self._model, ModelSpec):
-            return self._model.fingerprint(precision, self._decode.fit)
+            return self._model.fingerprint(precision, self._decode)
         return self._model.fingerprint
 
     def identity(self, precision: Precision) -> dict[str, str]:
@@ -226,7 +226,7 @@ class Classifier:
         if fitted is None or fitted.model_fingerprint == self.fingerprint(Precision.FP32):
             return
         what = (
-            f"the model {self.name} with other weights, preprocessing or --fit"
+            f"the model {self.name} with other weights, preprocessing, --fit or --decode"
             if fitted.model == self.name
             else f"the model {fitted.model}, and this run uses {self.name}"
         )
@@ -294,7 +294,7 @@ class Classifier:
             DecodeError: It cannot be decoded.
             ModelError: The model gives no finite numbers for it.
         """
-        decoded = load_image(image, self._decode)
+        decoded = load_image(image, self._decode, max(self.encoder.image_size))
         path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else ""
         scorer = self.scorer
         [vector] = self.encoder.encode_images(self.encoder.prepare(decoded.image)[None])

@@ -138,7 +138,7 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
         if slot is not None and slot.vector is not None:
             return Embedded(ref.index, ref.path, slot.vector, slot.note)
         try:
-            decoded = load_image(ref.path, self._decode)
+            decoded = load_image(ref.path, self._decode, max(self._encoder.image_size))
             # What was decoded must be what the slot is for.
             slot = slot if slot is not None and slot.is_of(ref.path) else None
             return _Pixels(self._encoder.prepare(decoded.image), decoded.note, slot)

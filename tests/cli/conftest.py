@@ -19,14 +19,16 @@ Invoke = Callable[..., Result]
 def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
     """Run `clipcls ARGUMENTS`; models are all here, load at once and know colours."""
 
-    def load(spec: ModelSpec, device: object, fit: object) -> FakeEncoder:
+    def load(spec: ModelSpec, device: object, decode: object) -> FakeEncoder:
         encoder = FakeEncoder()
         encoder.name = spec.name
         return encoder
 
     monkeypatch.setattr("clipcls.classifier.load_encoder", load)
     monkeypatch.setattr(Published, "checkpoint", lambda spec, tell: Path("weights"))
-    monkeypatch.setattr(Published, "fingerprint", lambda spec, precision, fit: spec.name)
+    monkeypatch.setattr(
+        Published, "fingerprint", lambda spec, precision, decode: f"{spec.name} {decode.decoding}"
+    )
 
     def call(*arguments: object, stdin: bytes | None = None) -> Result:
         return CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)

@@ -59,6 +59,7 @@ def test_the_file_is_what_classify_takes(invoke: Invoke, labelled: Path) -> None
         (("--labels", "red=a crimson red,green,blue"), "was fitted for other prompts: of 'red'"),
         (("--labels", "red,green,blue", "-t", "<>"), "was fitted for other prompts"),
         (("--labels", "red,green,blue", "--model", "ViT-B/32"), "was fitted for the model"),
+        (("--labels", "red,green,blue", "--decode", "exact"), "preprocessing, --fit or --decode:"),
         (("--labels", "red,green,blue", "--multi-label"), "contradict each other"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 
 from clipcls.errors import ModelDownloadError
 from clipcls.models.names import ModelSpec, Published
-from clipcls.options import Fit
+from clipcls.options import Decoding, Fit
 from clipcls.outputs.manifest import manifest_path
 from clipcls.records import RunReport
 from clipcls.run import Job
@@ -216,7 +216,7 @@ def test_arch_needs_a_weight_file(invoke: Invoke, colours: Path) -> None:
     )
 
 
-def test_fit_and_exclusions_reach_the_run(
+def test_fit_decoding_and_exclusions_reach_the_run(
     invoke: Invoke, colours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs: list[Job] = []
@@ -226,8 +226,9 @@ def test_fit_and_exclusions_reach_the_run(
         return RunReport()
 
     monkeypatch.setattr("clipcls.run.run", run)
-    flags = ("--fit", "pad", "--exclude", "*_thumb.*", "--exclude", "drafts")
+    flags = ("--fit", "pad", "--decode", "exact", "--exclude", "*_thumb.*", "--exclude", "drafts")
     assert invoke("classify", colours, *RGB, *flags).exit_code == 0
     assert invoke("classify", colours, *RGB).exit_code == 0
     assert [job.inputs.decode.fit for job in jobs] == [Fit.PAD, Fit.MODEL]
+    assert [job.inputs.decode.decoding for job in jobs] == [Decoding.EXACT, Decoding.FAST]
     assert [job.inputs.discovery.exclude for job in jobs] == [("*_thumb.*", "drafts"), ()]

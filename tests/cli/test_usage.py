@@ -25,6 +25,7 @@ RGB = ("--labels", "red,green,blue")
         (["--versin"], "there is no option --versin, did you mean --version? (see "),
         (["classify", "x", "--precision", "f"], "'--precision': 'f' is not one of 'auto', 'fp32'"),
         (["classify", "x", "--fit", "crop"], "'--fit': 'crop' is not one of 'model', 'pad'"),
+        (["classify", "x", "--decode", "f"], "'--decode': 'f' is not one of 'fast', 'exact'"),
         (["classify", "x", "--format", "xlsx"], "'--format': 'xlsx' is not one of 'csv'"),
         (["classify", "x", "--top-k", "z"], "'--top-k': give a whole number"),
         (["classify", "x", "--top-k", "1.5"], "'--top-k': give a whole number"),

@@ -23,7 +23,7 @@ from clipcls.models.devices import DeviceChoice
 from clipcls.models.names import CONFIG_NAME, MINI_FOLDER, ModelSpec, resolve_model
 from clipcls.models.openclip import load_encoder
 from clipcls.models.weights import digest_of
-from clipcls.options import Fit, Precision
+from clipcls.options import DecodeOptions, Decoding, Fit, Precision
 from tests.checkpoints import CheckpointFolders, checkpoints
 from tests.hub_cache import HubCache, hub_cache
 
@@ -32,8 +32,8 @@ __all__ = ["checkpoints", "hub_cache"]
 WEIGHTS = "open_clip_model.safetensors"
 
 
-def print_of(spec: ModelSpec, fit: Fit = Fit.MODEL) -> str:
-    return spec.fingerprint(Precision.FP32, fit)
+def print_of(spec: ModelSpec) -> str:
+    return spec.fingerprint(Precision.FP32, DecodeOptions())
 
 
 def test_every_architecture_is_read_as_open_clip_reads_it() -> None:
@@ -55,15 +55,18 @@ def test_published_weights_are_prepared_for_as_open_clip_says() -> None:
             )
 
 
-@pytest.mark.parametrize("fit", list(Fit))
+WAYS = [DecodeOptions(fit=fit, decoding=decoding) for fit in Fit for decoding in Decoding]
+
+
+@pytest.mark.parametrize("decode", WAYS)
 def test_the_loaded_encoder_has_the_fingerprint_that_was_foretold(
-    checkpoints: CheckpointFolders, fit: Fit
+    checkpoints: CheckpointFolders, decode: DecodeOptions
 ) -> None:
     spec = resolve_model(str(checkpoints.folder("tiny")))
     device = DeviceChoice("cpu", Precision.BF16, batch_size=4, workers=2, reason="test")
-    foretold = spec.fingerprint(Precision.BF16, fit)
-    assert load_encoder(spec, device, fit).fingerprint == foretold
-    others = [spec.fingerprint(p, f) for p in (Precision.FP32, Precision.BF16) for f in Fit]
+    foretold = spec.fingerprint(Precision.BF16, decode)
+    assert load_encoder(spec, device, decode).fingerprint == foretold
+    others = [spec.fingerprint(p, way) for p in (Precision.FP32, Precision.BF16) for way in WAYS]
     assert others.count(foretold) == 1
 
 
@@ -73,9 +76,9 @@ def test_a_fingerprint_needs_neither_torch_nor_open_clip(
     hub_cache.add("timm/vit_base_patch32_clip_224.openai", WEIGHTS, b"any weights")
     code = (
         "import sys; from clipcls.models.names import resolve_model;"
-        "from clipcls.options import Fit, Precision\n"
+        "from clipcls.options import DecodeOptions, Precision\n"
         "for word in sys.argv[1:]:"
-        " assert len(resolve_model(word).fingerprint(Precision.FP32, Fit.MODEL)) == 64\n"
+        " assert len(resolve_model(word).fingerprint(Precision.FP32, DecodeOptions())) == 64\n"
         "print(*{'torch', 'open_clip', 'transformers', 'numpy'} & set(sys.modules))"
     )
     words = ["mini", str(checkpoints.folder("tiny")), "ViT-B-32:openai"]

@@ -11,6 +11,7 @@ import typer
 from clipcls.errors import OptionError
 from clipcls.options import (
     CacheOptions,
+    Decoding,
     Fit,
     OutputFormat,
     Precision,
@@ -168,6 +169,14 @@ FitFlag = Annotated[
         "--fit",
         help="What the model sees of a wide or tall image: model is as it was trained (for most"
         " models the centre square), pad all of it between bars, squash all of it squeezed.",
+    ),
+]
+DecodeFlag = Annotated[
+    Decoding,
+    _images(
+        "--decode",
+        help="fast decodes large JPEGs at a smaller size that is still twice the model's, exact"
+        " gives the model the very pixels that open_clip would.",
     ),
 ]
 MaxMegapixelsFlag = Annotated[

@@ -13,6 +13,7 @@ from clipcls.cli import _run_flags as run_flags
 from clipcls.cli import _truth_flags as truth_flags
 from clipcls.options import (
     DecodeOptions,
+    Decoding,
     DiscoveryOptions,
     Fit,
     Precision,
@@ -89,6 +90,7 @@ def calibrate(
     recursive: run_flags.RecursiveFlag = True,
     exclude: run_flags.ExcludeFlag = None,
     fit: run_flags.FitFlag = Fit.MODEL,
+    decoding: run_flags.DecodeFlag = Decoding.FAST,
     max_megapixels: run_flags.MaxMegapixelsFlag = DecodeOptions.max_megapixels,
     truncated: run_flags.TruncatedFlag = Truncated.ERROR,
     device: run_flags.DeviceFlag = "auto",
@@ -101,7 +103,7 @@ def calibrate(
     verbose: run_flags.VerboseFlag = False,
 ) -> None:
     """Fit temperature and threshold on a part of labelled images, and judge them on the rest."""
-    decode = DecodeOptions(max_megapixels=max_megapixels, truncated=truncated, fit=fit)
+    decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
     discovery = DiscoveryOptions(recursive=recursive, exclude=tuple(exclude or ()))
     runtime = run_flags.runtime_options(
         *(device, Precision.AUTO, batch_size, workers), *(cache, cache_dir, verify_cache)

@@ -16,6 +16,7 @@ from clipcls.cli import _run_flags as run_flags
 from clipcls.cli._base import on_terminal
 from clipcls.options import (
     DecodeOptions,
+    Decoding,
     DiscoveryOptions,
     Fit,
     OutputOptions,
@@ -67,6 +68,7 @@ def classify(
     exclude: run_flags.ExcludeFlag = None,
     null: run_flags.NullFlag = False,
     fit: run_flags.FitFlag = Fit.MODEL,
+    decoding: run_flags.DecodeFlag = Decoding.FAST,
     max_megapixels: run_flags.MaxMegapixelsFlag = DecodeOptions.max_megapixels,
     truncated: run_flags.TruncatedFlag = Truncated.ERROR,
     device: run_flags.DeviceFlag = "auto",
@@ -92,7 +94,7 @@ def classify(
         resume=resume,
     )
     scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration)
-    decode = DecodeOptions(max_megapixels=max_megapixels, truncated=truncated, fit=fit)
+    decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
     discovery = DiscoveryOptions(
         recursive=recursive, null_separated=null, exclude=tuple(exclude or ())
     )

@@ -17,6 +17,7 @@ from clipcls.cli._base import echo
 from clipcls.errors import OptionError
 from clipcls.options import (
     DecodeOptions,
+    Decoding,
     DiscoveryOptions,
     Fit,
     Precision,
@@ -112,6 +113,7 @@ def evaluate(
     recursive: run_flags.RecursiveFlag = True,
     exclude: run_flags.ExcludeFlag = None,
     fit: run_flags.FitFlag = Fit.MODEL,
+    decoding: run_flags.DecodeFlag = Decoding.FAST,
     max_megapixels: run_flags.MaxMegapixelsFlag = DecodeOptions.max_megapixels,
     truncated: run_flags.TruncatedFlag = Truncated.ERROR,
     device: run_flags.DeviceFlag = "auto",
@@ -126,7 +128,7 @@ def evaluate(
 ) -> None:
     """Measure how good the predictions are, on images whose labels are known."""
     scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration)
-    decode = DecodeOptions(max_megapixels=max_megapixels, truncated=truncated, fit=fit)
+    decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
     discovery = DiscoveryOptions(recursive=recursive, exclude=tuple(exclude or ()))
     runtime = run_flags.runtime_options(
         *(device, precision, batch_size, workers), *(cache, cache_dir, verify_cache)

@@ -17,6 +17,7 @@ from clipcls.cli import _truth_flags as truth_flags
 from clipcls.errors import OptionError
 from clipcls.options import (
     DecodeOptions,
+    Decoding,
     DiscoveryOptions,
     Fit,
     Precision,
@@ -89,6 +90,7 @@ def similarity(
     recursive: run_flags.RecursiveFlag = True,
     exclude: run_flags.ExcludeFlag = None,
     fit: run_flags.FitFlag = Fit.MODEL,
+    decoding: run_flags.DecodeFlag = Decoding.FAST,
     max_megapixels: run_flags.MaxMegapixelsFlag = DecodeOptions.max_megapixels,
     truncated: run_flags.TruncatedFlag = Truncated.ERROR,
     device: run_flags.DeviceFlag = "auto",
@@ -99,7 +101,7 @@ def similarity(
     quiet: run_flags.QuietFlag = False,
 ) -> None:
     """Compare images with texts and write the cosine similarity of each with each."""
-    decode = DecodeOptions(max_megapixels=max_megapixels, truncated=truncated, fit=fit)
+    decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
     by_label = labels or label or labels_file
     _check_sources(inputs, bool(text or texts), bool(by_label), texts, pairs)
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.

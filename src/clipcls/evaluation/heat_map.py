@@ -154,7 +154,8 @@ def _hang_thumbnails(
     for i, path in enumerate(paths):
         # It was read a moment ago; if it is gone by now, its place stays empty.
         with suppress(DecodeError):
-            square = ImageOps.fit(load_image(path, decode or DecodeOptions()).image, (pixels,) * 2)
+            decoded = load_image(path, decode or DecodeOptions(), pixels)
+            square = ImageOps.fit(decoded.image, (pixels,) * 2)
             axes.imshow(np.asarray(square), extent=(i - 0.46, i + 0.46, 0.04, 0.96), aspect="auto")
     axes.set(xlim=(-0.5, len(paths) - 0.5), ylim=(0, 1))
     axes.set_axis_off()

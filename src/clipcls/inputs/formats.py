@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,13 +54,14 @@ def check_supported(image: Image.Image) -> None:
 
 def unsupported(kind: str | None, stream: BinaryIO) -> str | None:
     """Return what Pillow does not know about a file of a kind, None where the file is damaged."""
-    stream.seek(0)
     if kind == "JPEG":
-        return _unsupported_jpeg(stream.read())
+        _, bits = jpeg_frame(stream)
+        return f"not supported: JPEG with {bits} bits" if bits in (12, 16) else None
     return _unsupported_tiff(stream) if kind == "TIFF" else None
 
 
 def _unsupported_tiff(stream: BinaryIO) -> str | None:
+    stream.seek(0)
     with suppress(Exception):  # whatever a damaged header leads to
         header = stream.read(8)
         # BigTIFF counts in 64 bits.
@@ -99,16 +100,22 @@ def declares_no_alpha(image: Image.Image) -> bool:
     return not descriptor[0] & 15
 
 
-def _unsupported_jpeg(data: bytes) -> str | None:
-    start = 2
-    while start + 5 <= len(data) and data[start] == 0xFF:
-        marker, size = data[start + 1], int.from_bytes(data[start + 2 : start + 4], "big")
-        # The frame headers of ITU T.81, table B.1; the ones that fall between are tables.
+def jpeg_frame(stream: IO[bytes]) -> tuple[int, int]:
+    """Return a JPEG's kind of frame (0xC0 to 0xCF) and its bits per sample.
+
+    Zeros where what comes before the frame is not in order. Markers are as in ITU T.81, table B.1.
+    """
+    stream.seek(2)
+    while len(head := stream.read(5)) == 5 and head[0] == 0xFF:
+        marker, size = head[1], int.from_bytes(head[2:4], "big")
+        # Those that fall between the frames' are tables.
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            bits = data[start + 4]
-            return f"not supported: JPEG with {bits} bits" if bits in (12, 16) else None
-        start += 2 + size
-    return None
+            return marker, head[4]
+        # Markers without a length are not read as having one: a frame could hide in it.
+        if marker < 0xC0 or 0xD0 <= marker <= 0xD9 or marker == 0xFF or size < 2:
+            break
+        stream.seek(size - 3, 1)
+    return 0, 0
 
 
 def as_rgb(image: Image.Image, *, opaque: bool) -> tuple[Image.Image, str]:

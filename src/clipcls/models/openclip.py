@@ -23,7 +23,7 @@ from clipcls.models.pixels import PixelTransform
 from clipcls.models.specs import ModelConfig, ModelSpec
 from clipcls.models.tokenizer import PromptTokenizer, load_tokenizer, require_transformers
 from clipcls.models.weights import UNREADABLE, first_line, fit_weights, openai_archive, read_weights
-from clipcls.options import Fit, Precision
+from clipcls.options import DecodeOptions, Precision
 
 if TYPE_CHECKING:
     import torch
@@ -34,8 +34,15 @@ TEXT_BATCH = 256
 """Prompts per forward pass."""
 
 
-def load_encoder(spec: ModelSpec, device: DeviceChoice, fit: Fit = Fit.MODEL) -> OpenClipEncoder:
+def load_encoder(
+    spec: ModelSpec, device: DeviceChoice, decode: DecodeOptions | None = None
+) -> OpenClipEncoder:
     """Load a model completely, or say in one line why not.
+
+    Args:
+        spec: The model.
+        device: Where it runs, in which precision.
+        decode: How images are decoded and fitted to the model.
 
     Raises:
         ModelDownloadError: The weights are neither on this machine nor reachable.
@@ -57,9 +64,10 @@ def load_encoder(spec: ModelSpec, device: DeviceChoice, fit: Fit = Fit.MODEL) ->
             fit_weights(model, state, checkpoint)
         else:
             _load_published(spec, model, checkpoint)
-    fingerprint = spec.fingerprint(device.precision, fit)
+    decode = decode or DecodeOptions()
+    fingerprint = spec.fingerprint(device.precision, decode)
     identity = (spec.name, fingerprint, int(config.model["embed_dim"]))
-    transform = PixelTransform(model.visual.preprocess_cfg, fit)
+    transform = PixelTransform(model.visual.preprocess_cfg, decode.fit)
     return OpenClipEncoder(model, tokenizer, transform, device, identity)
 
 

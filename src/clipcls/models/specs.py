@@ -23,7 +23,7 @@ from clipcls.models.files import (
     tokenizer_files,
 )
 from clipcls.models.weights import digest_of
-from clipcls.options import Fit, Precision
+from clipcls.options import DecodeOptions, Precision
 
 HUB_PREFIX = "hf-hub:"
 FOLDER_PREFIX = "local-dir:"
@@ -73,7 +73,7 @@ class ModelSpec(Protocol):
         """Return the weight file, downloaded if need be; `tell` hears of it and shows progress."""
         ...
 
-    def fingerprint(self, precision: Precision, fit: Fit) -> str:
+    def fingerprint(self, precision: Precision, decode: DecodeOptions) -> str:
         """Return the hex digest of whatever changes an embedding.
 
         Raises:
@@ -89,7 +89,8 @@ class ModelSpec(Protocol):
             "preprocess": dict(config.preprocess),
             "tokenizer": tokenizer,
             "precision": precision.value,
-            "fit": fit.value,
+            "fit": decode.fit.value,
+            "decoding": decode.decoding.value,
             "open_clip": version("open_clip_torch"),
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
