@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from clipcls.errors import DeviceError, OptionError
-from clipcls.models.devices import choose_device, is_device_trouble, is_out_of_memory, usable_cpus
+from clipcls.models.devices import (
+    choose_device,
+    is_device_trouble,
+    is_out_of_memory,
+    keep_freed_memory,
+    usable_cpus,
+)
 from clipcls.options import Precision, RuntimeOptions
 
 
@@ -18,6 +26,8 @@ from clipcls.options import Precision, RuntimeOptions
 def _no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     for part in (torch.cuda, torch.xpu, torch.backends.mps):
         monkeypatch.setattr(part, "is_available", lambda: False)
+    # The CPU is one without bfloat16, on whatever machine the tests run.
+    monkeypatch.setattr("clipcls.models.devices._CPUINFO", Path("no such file"))
 
 
 def give_cuda(monkeypatch: pytest.MonkeyPatch, count: int = 1, hip: str | None = None) -> None:
@@ -161,3 +171,56 @@ def test_usable_cpus_respects_the_affinity(monkeypatch: pytest.MonkeyPatch) -> N
     assert usable_cpus() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
     assert usable_cpus() == (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        ("fpu avx512f avx512_bf16 amx_tile", Precision.BF16),
+        ("fpu amx_bf16", Precision.BF16),
+        ("fpu avx512f avx512bw avx512_bf16x", Precision.FP32),
+        ("", Precision.FP32),
+    ],
+)
+def test_auto_takes_bfloat16_where_the_cpu_computes_in_it(
+    flags: str, precision: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: none\n")
+    monkeypatch.setattr("clipcls.models.devices._CPUINFO", cpuinfo)
+    choice = choose_device(RuntimeOptions(device="cpu"))
+    assert (choice.precision, str(precision) in choice.reason) == (precision, True)
+    asked = choose_device(RuntimeOptions(device="cpu", precision=Precision.FP32))
+    assert asked.precision is Precision.FP32
+
+
+def test_a_system_without_cpuinfo_computes_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipcls.models.devices._CPUINFO", tmp_path / "none")
+    assert choose_device(RuntimeOptions(device="cpu")).precision is Precision.FP32
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+def test_freed_memory_stays_with_the_process() -> None:
+    """Large blocks are faulted in once, not in every round."""
+    code = (
+        "import resource, sys\n"
+        "from clipcls.models.devices import keep_freed_memory\n"
+        "if sys.argv[1] == 'keep': keep_freed_memory()\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def round(): blocks = [bytearray(b'x') * (48 << 20) for _ in range(3)]\n"
+        "round(); before = faults()\n"
+        "for _ in range(4): round()\n"
+        "print(faults() - before)"
+    )
+    kept, given_back = (
+        int(subprocess.run([sys.executable, "-c", code, how], capture_output=True).stdout)
+        for how in ("keep", "as it is")
+    )
+    assert kept < given_back / 10
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    keep_freed_memory()

@@ -124,6 +124,19 @@ def _flushed(code: int) -> int:
     return code
 
 
+def own_process(max_megapixels: float) -> None:
+    """Set what only a program that owns its process may set.
+
+    Args:
+        max_megapixels: May go beyond the limit that Pillow has of its own.
+    """
+    from clipcls.inputs.decode import lift_pillow_limit
+    from clipcls.models.devices import keep_freed_memory
+
+    lift_pillow_limit(max_megapixels)
+    keep_freed_memory()
+
+
 class Command(TyperCommand):
     """A command whose `--help` keeps the options in groups, as plain text."""
 

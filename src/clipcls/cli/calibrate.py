@@ -11,6 +11,7 @@ import typer
 from clipcls.cli import _flags as flags
 from clipcls.cli import _run_flags as run_flags
 from clipcls.cli import _truth_flags as truth_flags
+from clipcls.cli._base import own_process
 from clipcls.options import (
     DecodeOptions,
     Decoding,
@@ -120,7 +121,6 @@ def calibrate(
     from clipcls.evaluation.calibration import CalibrationOptions, write_calibration
     from clipcls.evaluation.calibration import calibrate as fitted
     from clipcls.evaluation.trial import Trial, evaluate
-    from clipcls.inputs.decode import lift_pillow_limit
     from clipcls.outputs.base import check_target
     from clipcls.question import Inputs
     from clipcls.tables import show_calibration
@@ -136,8 +136,7 @@ def calibrate(
         labels=asked,
         truth=truth_options,
     )
-    # This process is ours, so --max-megapixels may go beyond the limit that Pillow has of its own.
-    lift_pillow_limit(max_megapixels)
+    own_process(max_megapixels)
     with TerminalObserver(run_flags.verbosity(quiet, verbose), summary=False) as observer:
         _, [outcome] = evaluate(trial, observer)
     found = fitted(outcome, options)

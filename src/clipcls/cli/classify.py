@@ -13,7 +13,7 @@ import typer
 
 from clipcls.cli import _flags as flags
 from clipcls.cli import _run_flags as run_flags
-from clipcls.cli._base import on_terminal
+from clipcls.cli._base import on_terminal, own_process
 from clipcls.options import (
     DecodeOptions,
     Decoding,
@@ -139,7 +139,6 @@ def classify(
 
 def _execute(job: Job, observer: TerminalObserver, stdout: BinaryIO | None = None) -> int:
     """Run the job; an interrupt ends the current batch first, a second one ends at once."""
-    from clipcls.inputs.decode import lift_pillow_limit
     from clipcls.run import run
 
     received: list[int] = []
@@ -149,8 +148,7 @@ def _execute(job: Job, observer: TerminalObserver, stdout: BinaryIO | None = Non
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         received.append(number)
 
-    # This process is ours, so --max-megapixels may go beyond the limit that Pillow has of its own.
-    lift_pillow_limit(job.inputs.decode.max_megapixels)
+    own_process(job.inputs.decode.max_megapixels)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     report = run(job, observer=observer, stdout=stdout, should_stop=lambda: bool(received))

@@ -13,7 +13,7 @@ import typer
 from clipcls.cli import _flags as flags
 from clipcls.cli import _run_flags as run_flags
 from clipcls.cli import _truth_flags as truth_flags
-from clipcls.cli._base import echo
+from clipcls.cli._base import echo, own_process
 from clipcls.errors import OptionError
 from clipcls.options import (
     DecodeOptions,
@@ -161,13 +161,11 @@ def evaluate(
     from clipcls.evaluation.trial import Trial
     from clipcls.evaluation.trial import evaluate as tried
     from clipcls.evaluation.variants import read_variants
-    from clipcls.inputs.decode import lift_pillow_limit
     from clipcls.question import Inputs
 
     if report is not None:
         check_folder(report, overwrite=overwrite)
-    # This process is ours, so --max-megapixels may go beyond the limit that Pillow has of its own.
-    lift_pillow_limit(max_megapixels)
+    own_process(max_megapixels)
     with TerminalObserver(run_flags.verbosity(quiet, verbose), summary=False) as observer:
         if predictions is not None:
             from clipcls.evaluation.predictions import judge_predictions

@@ -14,6 +14,7 @@ import typer
 from clipcls.cli import _flags as flags
 from clipcls.cli import _run_flags as run_flags
 from clipcls.cli import _truth_flags as truth_flags
+from clipcls.cli._base import own_process
 from clipcls.errors import OptionError
 from clipcls.options import (
     DecodeOptions,
@@ -113,7 +114,7 @@ def similarity(
         read_texts,
         text_classifier,
     )
-    from clipcls.inputs.decode import is_candidate, lift_pillow_limit
+    from clipcls.inputs.decode import is_candidate
     from clipcls.inputs.walk import Discovery
     from clipcls.models.names import default_model, resolve_model
     from clipcls.outputs.base import write_file
@@ -144,8 +145,7 @@ def similarity(
         *(device, precision, "auto", "auto"), *(cache, cache_dir, verify_cache)
     )
     classifier = text_classifier(finished, model=spec, decode=decode, runtime=runtime)
-    # This process is ours, so --max-megapixels may go beyond the limit that Pillow has of its own.
-    lift_pillow_limit(max_megapixels)
+    own_process(max_megapixels)
     found = _compared(classifier, paths, paired=pairs is not None, quiet=quiet)
     if output is None or "-" in output:
         sys.stdout.buffer.write(found.csv())

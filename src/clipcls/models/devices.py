@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from clipcls.errors import DeviceError, OptionError
 from clipcls.options import Precision, RuntimeOptions
@@ -13,6 +15,13 @@ _BATCH_SIZES = {"cpu": 32, "cuda": 256}
 _OTHER_BATCH_SIZE = 64
 _MIN_WORKERS, _MAX_WORKERS = 2, 16
 _ALLOWED = "auto, cpu, cuda, cuda:N, mps, xpu"
+
+_CPUINFO = Path("/proc/cpuinfo")
+_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+"""Linux' names of the two instruction sets of x86 that multiply matrices of bfloat16."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's malloc.h."""
 
 # CUDA's allocator has an exception of its own; all others, and CUDA's libraries, only have words.
 _says_out_of_memory = re.compile(
@@ -119,6 +128,36 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def keep_freed_memory() -> None:
+    """Let the C library keep freed memory for later, in the whole process; Linux with glibc only.
+
+    A model frees and takes the same large blocks in every batch. As it is, glibc gives them back to
+    the system each time, and a convolutional tower spends a third of its time on getting them
+    again (`benchmarks/README.md`). It is for programs that own their process, as the command line
+    does.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    # glibc before 2.35 allows no more than 32 MiB.
+    if not mallopt(_M_MMAP_THRESHOLD, 2**30):
+        mallopt(_M_MMAP_THRESHOLD, 2**25)
+
+
+def _computes_bfloat16() -> bool:
+    """Return whether the CPU has bfloat16 products, as far as Linux says it; torch is not asked.
+
+    Without them the format is emulated, which takes several times as long as float32.
+    """
+    try:
+        flags = re.search(r"^flags\s*:(.*)$", _CPUINFO.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return False
+    return flags is not None and not _BFLOAT16_FLAGS.isdisjoint(flags[1].split())
+
+
 def _accelerators() -> dict[str, str]:
     """Return the kinds of device that work here, the best first, with a description of each."""
     import torch
@@ -159,6 +198,8 @@ def _choose_precision(wish: Precision, kind: str) -> tuple[Precision, str]:
     if wish is Precision.AUTO:
         if kind == "cuda":
             return Precision.FP16, "fp16: half precision, fastest there"
+        if kind == "cpu" and _computes_bfloat16():
+            return Precision.BF16, "bf16: this CPU computes in it, fastest there"
         return Precision.FP32, "fp32: full precision"
     if wish is Precision.BF16 and kind == "cuda":
         import torch

@@ -19,6 +19,7 @@ from clipcls.models.devices import (
     is_out_of_memory,
 )
 from clipcls.models.files import no_progress_bars
+from clipcls.models.fusion import fused
 from clipcls.models.pixels import PixelTransform
 from clipcls.models.specs import ModelConfig, ModelSpec
 from clipcls.models.tokenizer import PromptTokenizer, load_tokenizer, require_transformers
@@ -64,11 +65,11 @@ def load_encoder(
             fit_weights(model, state, checkpoint)
         else:
             _load_published(spec, model, checkpoint)
-    decode = decode or DecodeOptions()
-    fingerprint = spec.fingerprint(device.precision, decode)
-    identity = (spec.name, fingerprint, int(config.model["embed_dim"]))
-    transform = PixelTransform(model.visual.preprocess_cfg, decode.fit)
-    return OpenClipEncoder(model, tokenizer, transform, device, identity)
+        decode = decode or DecodeOptions()
+        fingerprint = spec.fingerprint(device.precision, decode)
+        identity = (spec.name, fingerprint, int(config.model["embed_dim"]))
+        transform = PixelTransform(model.visual.preprocess_cfg, decode.fit)
+        return OpenClipEncoder(model, tokenizer, transform, device, identity)
 
 
 def _build(spec: ModelSpec, config: ModelConfig, device: DeviceChoice) -> Any:
@@ -217,12 +218,14 @@ class OpenClipEncoder:
         )
         # timm's towers of convolutions are faster with the channels last; a single convolution cuts
         # a ViT's patches. OpenAI's ResNets are left alone: theirs would move by more than 1e-5.
-        trunk = getattr(model.visual, "trunk", torch.nn.Identity())
+        trunk = fused(getattr(model.visual, "trunk", torch.nn.Identity()), transform.size)
         convolutions = sum(isinstance(part, torch.nn.Conv2d) for part in trunk.modules())
         self._layout = torch.contiguous_format
         if choice.device == "cpu" and convolutions > 1:
             self._layout = torch.channels_last
             trunk.to(memory_format=self._layout)
+        if hasattr(model.visual, "trunk"):
+            model.visual.trunk = trunk
         self._model = model
         self._tokenizer = tokenizer
         self.context_length = tokenizer.context_length
