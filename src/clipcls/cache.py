@@ -17,6 +17,7 @@ import os
 import sqlite3
 import stat
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -125,6 +126,9 @@ class EmbeddingCache:
                 warn(f"the embedding cache {self.path} is damaged ({error}), so it is made anew")
                 remove(self.path)
                 self._database = _opened(self.path)
+            # Not `__del__`: the program ends without taking its objects down, and what is in the
+            # journal belongs into the file.
+            weakref.finalize(self, self._database.close)
 
     def close(self) -> None:
         """Close the file; the cache then finds and keeps nothing."""
@@ -132,9 +136,6 @@ class EmbeddingCache:
             if self._database is not None:
                 self._database.close()
             self._database = None
-
-    def __del__(self) -> None:
-        self.close()
 
     # --- images ---
 
