@@ -28,10 +28,13 @@ if TYPE_CHECKING:
         Precision,
         RuntimeOptions,
         ScoringOptions,
+        SortBy,
+        SortOptions,
         Truncated,
     )
     from clipcls.outputs.results import read_results
     from clipcls.records import Failure, Prediction
+    from clipcls.sorting.sort import sort_images, undo_sort
 
 __version__ = "0.1.0"
 
@@ -47,10 +50,14 @@ __all__ = [
     "Prediction",
     "RuntimeOptions",
     "ScoringOptions",
+    "SortBy",
+    "SortOptions",
     "Truncated",
     "__version__",
     "read_results",
     "resolve_model",
+    "sort_images",
+    "undo_sort",
 ]
 
 _HOMES = {
@@ -65,9 +72,13 @@ _HOMES = {
     "Prediction": "records",
     "RuntimeOptions": "options",
     "ScoringOptions": "options",
+    "SortBy": "options",
+    "SortOptions": "options",
     "Truncated": "options",
     "read_results": "outputs.results",
     "resolve_model": "models.names",
+    "sort_images": "sorting.sort",
+    "undo_sort": "sorting.sort",
 }
 
 

@@ -124,6 +124,9 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
         if resumed:
             self._say(f"Resuming after {said(resumed, 'row')}")
         self.scoring = True
+        self._start_progress(total, resumed)
+
+    def _start_progress(self, total: int | None, before: int) -> None:
         if not (self._bar and self._console.is_terminal):
             return
         width = self._console.width
@@ -136,17 +139,25 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
             transient=True,
         )
         self._progress.add_task(
-            "scoring", total=total, completed=resumed, before=resumed, wide=bool(bar)
+            "images", total=total, completed=before, before=before, wide=bool(bar)
         )
         self._progress.start()
 
     def scored(self, record: Record) -> None:
         """Advance the bar."""
         self.last = record
-        if self._progress is not None:
-            self._progress.advance(self._progress.task_ids[0])
+        self.placed()
         if self._verbosity is Verbosity.VERBOSE and isinstance(record, Failure):
             self._say(f"  {record.path}: {record.reason}")
+
+    def sorting(self, total: int) -> None:
+        """Start the progress bar."""
+        self._start_progress(total, 0)
+
+    def placed(self) -> None:
+        """Advance the bar."""
+        if self._progress is not None:
+            self._progress.advance(self._progress.task_ids[0])
 
     def warned(self, message: str) -> None:
         """Show a warning, also when quiet."""
@@ -179,6 +190,11 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
     def say(self, message: str) -> None:
         """Print one line, also when quiet."""
         self._print(plain(message))
+
+    def noted(self, message: str) -> None:
+        """Print one line, unless it is to be quiet."""
+        self._stop_progress()
+        self._say(message)
 
     def _print(self, what: Text | Table) -> None:
         # A stderr that cannot be written to (a full disk, a closed pipe) must not cost rows.

@@ -41,6 +41,12 @@ class Observer:
     def scored(self, record: Record) -> None:
         """One more image has its record; it is written with its batch."""
 
+    def sorting(self, total: int) -> None:
+        """So many images are about to be put into folders, or back."""
+
+    def placed(self) -> None:
+        """One more image has its place, or cannot have it."""
+
     def warned(self, message: str) -> None:
         """Something that the user should know, though the run goes on."""
 

@@ -73,6 +73,15 @@ class Truncated(_Choice):
     ACCEPT = "accept"
 
 
+class SortBy(_Choice):
+    """How an image comes into the folder of its label."""
+
+    COPY = "copy"
+    SYMLINK = "symlink"
+    HARDLINK = "hardlink"
+    MOVE = "move"
+
+
 def _speed(default: object) -> object:
     """A field that changes speed only and is therefore not described."""
     return field(default=default, metadata={"no_result": True})
@@ -301,3 +310,23 @@ class OutputOptions(_Fingerprinted):
             return self.format
         suffix = self.path.suffix.lower() if self.path is not None else ""
         return _FORMAT_OF_EXTENSION.get(suffix, OutputFormat.CSV)
+
+
+@dataclass(frozen=True)
+class SortOptions:
+    """Which images come into which folder, and how.
+
+    Attributes:
+        by: How an image comes there.
+        min_probability: Images of a lower probability are `unknown` (0 to 1).
+        top: Only so many images of each folder, the most probable ones.
+    """
+
+    by: SortBy = SortBy.COPY
+    min_probability: float | None = None
+    top: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_fraction("--min-probability", self.min_probability)
+        if self.top is not None and self.top < 1:
+            raise OptionError(f"--top is {self.top}: give a whole number of 1 or more")

@@ -28,6 +28,10 @@ DUPLICATE = "duplicate"
 EXCLUDED = "excluded"
 SYSTEM = "system"
 UNREADABLE = "unreadable"
+SORTED = "folder of clipcls sort"
+
+SORTED_MARK = ".clipcls-sorted"
+"""The file in a folder whose images are elsewhere too, as `clipcls sort` copied or linked them."""
 
 MOST_SKIPPED_PATHS = 100
 
@@ -39,7 +43,7 @@ _is_system = re.compile(
     re.IGNORECASE,
 ).fullmatch
 _WHOLE_FOLDER = Pattern("")
-_is_url = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE).match
+is_url = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE).match
 
 
 class _Walk:
@@ -153,6 +157,8 @@ class _Walk:
             return None
         if name.startswith("."):
             return HIDDEN
+        if folder and os.path.lexists(os.path.join(path, SORTED_MARK)):
+            return SORTED
         try:
             return None if folder or self._is_image(path) else NOT_AN_IMAGE
         except OSError as error:
@@ -313,7 +319,7 @@ def _check_path(text: str) -> None:
     """Refuse a path that leads nowhere, before anything is scored."""
     if not text:
         raise InputError("an input is empty: name a file, a folder or a pattern")
-    if _is_url(text):
+    if is_url(text):
         raise InputError(f"{visible(text)} is a web address: download it first, then name the file")
     try:
         os.scandir(text).close()

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from clipcls.columns import Columns, Row
-from clipcls.errors import OptionError, OutputError, OutputExistsError
+from clipcls.errors import OptionError, OutputError, OutputExistsError, OutputLockedError
 from clipcls.records import Record
 from clipcls.text import visible
 
@@ -202,10 +204,64 @@ def move_into_place(built: Path, target: Path) -> None:
     with suppress(FileNotFoundError):
         shutil.copymode(target, built)
     os.replace(built, target)
+    sync_folder(target.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Bring the names in a folder to the disk, where that can be done."""
     # Not every system opens a folder, and not every file system syncs one.
     with suppress(OSError):
-        folder = os.open(target.parent, os.O_RDONLY)
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def refuse_links(path: Path, way_out: str) -> None:
+    """Refuse a working file that would lead the writing into another file.
+
+    Raises:
+        OutputError: It is a link, or no regular file.
+    """
+    with suppress(FileNotFoundError):
+        found = os.lstat(path)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            raise OutputError(
+                f"{path} is a link or no regular file, and writing there could change another"
+                f" file: remove it, or {way_out}"
+            )
+
+
+@contextmanager
+def locked(lock_file: Path, busy: str) -> Iterator[None]:
+    """Hold a lock of the operating system, which dies with its process; its file goes at the end.
+
+    Args:
+        lock_file: Where it is made.
+        busy: The message where another process holds it.
+
+    Raises:
+        OutputLockedError: Another process holds it.
+        OutputError: The file cannot be made.
+    """
+    lock = FileLock(lock_file, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise OutputLockedError(busy) from None
+    except OSError as error:
+        raise OutputError(
+            f"cannot write in {lock_file.parent}: {error.strerror or error}"
+        ) from error
+    try:
+        yield
+    finally:
+        # Removed while it is held: whoever has the file open already sees that it has no name any
+        # more and tries again. Windows does not remove an open file, so there it comes after.
+        if os.name != "nt":
+            lock_file.unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):
+            if os.name == "nt":
+                lock_file.unlink()

@@ -17,20 +17,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock, Timeout
-
 from clipcls.columns import Columns
 from clipcls.errors import (
     MissingExtraError,
     OptionError,
     OutputError,
     OutputExistsError,
-    OutputLockedError,
     ResumeError,
 )
 from clipcls.options import OutputFormat, OutputOptions
 from clipcls.outputs import SavedRow, make_writer
-from clipcls.outputs.base import move_into_place
+from clipcls.outputs.base import locked, move_into_place, refuse_links
 from clipcls.outputs.manifest import (
     check_same_run,
     is_complete,
@@ -133,33 +130,10 @@ def _locked(path: Path) -> Iterator[None]:
     lock_file = path.with_name(path.name + ".lock")
     part = path.with_name(path.name + ".part")
     for ours in (lock_file, part, manifest_path(part)):
-        with suppress(FileNotFoundError):
-            found = os.lstat(ours)
-            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-                raise OutputError(
-                    f"{ours} is a link or no regular file, and writing there could change another"
-                    " file: remove it, or choose another file with -o"
-                )
-    lock = FileLock(lock_file, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise OutputLockedError(
-            f"another run is writing {path}: wait for it, or choose another file with -o"
-        ) from None
-    except OSError as error:
-        raise OutputError(f"cannot write in {path.parent}: {error.strerror or error}") from error
-    try:
+        refuse_links(ours, "choose another file with -o")
+    busy = f"another run is writing {path}: wait for it, or choose another file with -o"
+    with locked(lock_file, busy):
         yield
-    finally:
-        # Removed while it is held: whoever has the file open already sees that it has no name any
-        # more and tries again. Windows does not remove an open file, so there it comes after.
-        if os.name != "nt":
-            lock_file.unlink(missing_ok=True)
-        lock.release()
-        with suppress(OSError):
-            if os.name == "nt":
-                lock_file.unlink()
 
 
 class _StreamSink(Sink):
