@@ -320,11 +320,13 @@ class SortOptions:
         by: How an image comes there.
         min_probability: Images of a lower probability are `unknown` (0 to 1).
         top: Only so many images of each folder, the most probable ones.
+        format: The format of the output; None takes it from its extension.
     """
 
     by: SortBy = SortBy.COPY
     min_probability: float | None = None
     top: int | None = None
+    format: OutputFormat | None = None
 
     def __post_init__(self) -> None:
         _check_fraction("--min-probability", self.min_probability)

@@ -14,6 +14,8 @@ import typer
 from clipcls.cli import _flags as flags
 from clipcls.cli import _run_flags as run_flags
 from clipcls.cli._base import on_terminal, own_process
+from clipcls.cli.sort import sorted_into
+from clipcls.errors import OptionError
 from clipcls.options import (
     DecodeOptions,
     Decoding,
@@ -21,6 +23,8 @@ from clipcls.options import (
     Fit,
     OutputOptions,
     Precision,
+    SortBy,
+    SortOptions,
     Truncated,
 )
 
@@ -34,6 +38,7 @@ Examples:
   clipcls classify a.jpg --labels "a diagram,a dog,a cat" --template "<>"
   find . -name "*.jpg" -print0 | clipcls classify - -0 --labels-file labels.txt
   clipcls classify ./images --labels-file labels.csv -o out.parquet --resume
+  clipcls classify ./images --labels cat,dog -o out.csv --sort-into sorted
 """
 
 
@@ -60,6 +65,23 @@ def classify(
     top_k: run_flags.TopKFlag = None,
     logits: run_flags.LogitsFlag = False,
     similarities: run_flags.SimilaritiesFlag = False,
+    sort_into: Annotated[
+        Path | None,
+        typer.Option(
+            "--sort-into",
+            metavar="DEST",
+            help="Then put the images into DEST/LABEL/, as clipcls sort does; needs -o FILE.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    sort_by: Annotated[
+        SortBy | None,
+        typer.Option(
+            "--sort-by",
+            help="How an image comes there.  [default: copy]",
+            rich_help_panel="Output",
+        ),
+    ] = None,
     multi_label: run_flags.MultiLabelFlag = False,
     threshold: run_flags.ThresholdFlag = None,
     margin: run_flags.MarginFlag = None,
@@ -93,6 +115,8 @@ def classify(
         overwrite=overwrite,
         resume=resume,
     )
+    if sort_into is not None or sort_by is not None:
+        _check_sort(sort_into, output_options)
     scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration)
     decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
     discovery = DiscoveryOptions(
@@ -134,7 +158,25 @@ def classify(
             show_image(observer.last, top_k)
         elif one and isinstance(observer.last, Failure):
             observer.say(f"{observer.last.path}: {observer.last.reason}")
+        if sort_into is not None and path is not None and exit_code in (0, 3):
+            options = SortOptions(sort_by or SortBy.COPY, format=output_format)
+            exit_code = max(exit_code, sorted_into(path, sort_into, options, observer))
     raise typer.Exit(exit_code)
+
+
+def _check_sort(dest: Path | None, output: OutputOptions) -> None:
+    """Refuse a sort that could not follow, before anything is scored.
+
+    Raises:
+        OptionError: Naming the flag.
+    """
+    if dest is None:
+        raise OptionError("--sort-by needs the folder to sort into: give --sort-into DEST")
+    if output.path is None or (output.path.exists() and not output.path.is_file()):
+        raise OptionError("--sort-into needs the rows in a file: give -o FILE")
+    from clipcls.sorting.sort import check_destination
+
+    check_destination(dest)
 
 
 def _execute(job: Job, observer: TerminalObserver, stdout: BinaryIO | None = None) -> int:

@@ -72,6 +72,7 @@ def sort(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print path,target,note as CSV and do nothing.")
     ] = False,
+    output_format: run_flags.FormatFlag = None,
     undo: Annotated[
         Path | None,
         typer.Option(
@@ -84,7 +85,7 @@ def sort(
     quiet: run_flags.QuietFlag = False,
 ) -> None:
     """Put the images of an output into a folder per label, or back."""
-    options = SortOptions(by, min_probability, top)
+    options = SortOptions(by, min_probability, top, output_format)
     if undo is not None:
         if output is not None or dry_run or options != SortOptions():
             raise OptionError("--undo takes the sorted folder alone: clipcls sort --undo DEST")

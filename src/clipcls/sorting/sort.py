@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipcls.errors import InputError, OptionError, OutputError
 from clipcls.inputs.walk import SORTED_MARK, is_url
@@ -24,6 +24,9 @@ from clipcls.sorting.act import Sorted
 from clipcls.sorting.journal import Before, Entry, Journal
 from clipcls.sorting.plan import Decision, Destination, Image, Plan, Verdict, make_plan
 from clipcls.text import visible
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LOCK = ".clipcls-sort.lock"
 _BATCH = 256
@@ -242,7 +245,7 @@ def _settle(journal: Journal, dest: Path) -> None:
 
 
 def _plan(output: Path, dest: Path, options: SortOptions, journal: Journal) -> Plan:
-    images = _survey(output, dest, options.by, journal)
+    images = _survey(read_results(output, options.format), dest, options.by, journal)
     entries = {e.name: e.is_dir(follow_symlinks=False) for e in _scanned(dest)}
     known = {label: folder for folder, label in journal.labels.items()}
     destination = Destination(entries, lambda name: os.listdir(dest / name), known)
@@ -266,9 +269,8 @@ def _scanned(dest: Path) -> list[os.DirEntry[str]]:
         raise InputError(f"{visible(str(dest))} cannot be read: {_reason(error)}") from error
 
 
-def _survey(output: Path, dest: Path, by: SortBy, journal: Journal) -> list[Image]:
+def _survey(frame: pd.DataFrame, dest: Path, by: SortBy, journal: Journal) -> list[Image]:
     """Look at the file of each row."""
-    frame = read_results(output)
     # Links to folders are followed here, so that two names of a file are known as one.
     real_folder = cache(os.path.realpath)
     earlier = {entry.source: entry for entry in journal.entries.values()}
