@@ -136,12 +136,13 @@ def sort_images(
         for decision in plan.decisions:
             if decision.verdict is not Verdict.PLACED:
                 report.add(decision)
-        if plan.placed and options.by is not SortBy.MOVE:
+        placed = plan.placed
+        if placed and options.by is not SortBy.MOVE:
             journal.append([])  # the mark belongs to a journal that removes it
             (dest / SORTED_MARK).write_text(_MARK, encoding="utf-8")
-        observer.sorting(len(plan.placed))
-        for start in range(0, len(plan.placed), _BATCH):
-            batch = plan.placed[start : start + _BATCH]
+        observer.sorting(len(placed))
+        for start in range(0, len(placed), _BATCH):
+            batch = placed[start : start + _BATCH]
             for decision, problem in _placed(batch, plan.labels, dest, journal, options.by):
                 report.add(decision, problem)
                 observer.placed()
