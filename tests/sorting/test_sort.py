@@ -304,6 +304,15 @@ def test_undo_keeps_folders_with_other_things_and_makes_those_that_are_gone(case
     assert case.found() == ["cat/notes.txt"]
 
 
+def test_copies_that_were_sorted_by_hand_are_no_longer_those_of_the_sort(case: Case) -> None:
+    sort_images(case.output, case.dest)
+    (case.dest / "dog").mkdir()
+    (case.dest / "cat" / "x.jpg").rename(case.dest / "dog" / "x.jpg")
+    undone = undo_sort(case.dest)
+    assert (undone.removed, undone.stayed) == (3, [])
+    assert case.found() == ["dog/x.jpg"]
+
+
 def test_undo_works_where_the_folder_was_taken_to(case: Case) -> None:
     sort_images(case.output, case.dest, MOVE)
     case.dest.rename(case.folder / "elsewhere")

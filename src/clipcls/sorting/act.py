@@ -82,8 +82,11 @@ class Sorted:
             source.unlink()
         return True
 
-    def put_back(self, entry: Entry) -> str:
-        """Undo what was done to one image; return why it stays as it is, or nothing.
+    def put_back(self, entry: Entry) -> str | None:
+        """Undo what was done to one image.
+
+        Returns:
+            Why it stays as it is; empty when it is undone, None when nothing was left to undo.
 
         Raises:
             OSError: It cannot be done, and nothing has changed.
@@ -92,7 +95,7 @@ class Sorted:
         moved = entry.by is SortBy.MOVE
         if not os.path.lexists(target):
             gone = moved and not os.path.lexists(source)
-            return f"is no longer there, and {source} is not either" if gone else ""
+            return f"is no longer there, and {source} is not either" if gone else None
         if entry.by is SortBy.SYMLINK:
             if not _leads_to(target, entry.source):
                 return "was replaced since: it stays"

@@ -178,8 +178,8 @@ def undo_sort(dest: Path, observer: Observer | None = None) -> UndoReport:
                 report.stayed.append((entry.target, reason))
             else:
                 undone.append(entry.n)
-                report.put_back += entry.by is SortBy.MOVE
-                report.removed += entry.by is not SortBy.MOVE
+                report.put_back += reason == "" and entry.by is SortBy.MOVE
+                report.removed += reason == "" and entry.by is not SortBy.MOVE
             observer.placed()
         for name in journal.made:
             with suppress(OSError):  # not empty, so not ours alone
