@@ -13,6 +13,7 @@ from pathlib import Path
 from clipcls.sorting.journal import NAME
 from tests.e2e.conftest import command
 from tests.sorting.trees import snapshot, write_output
+from tests.test_package import traced
 
 IMAGES = 4_000
 KILLS = 2
@@ -68,3 +69,13 @@ def test_a_move_killed_at_random_has_every_file_once_and_is_undone(tmp_path: Pat
             call("--undo", dest)
         assert snapshot(tree) == before
     assert amid > 0
+
+
+def test_a_sort_loads_no_torch(tmp_path: Path) -> None:
+    image = tmp_path / "a.jpg"
+    image.write_bytes(b"image")
+    output = write_output(tmp_path / "out.csv", [(image, "cat", 0.9)])
+    program = traced("-m", "clipcls", "sort", str(output), str(tmp_path / "sorted"))
+    assert program.exit_code == 0, program.stderr
+    assert (tmp_path / "sorted" / "cat" / "a.jpg").exists()
+    assert not program.loaded & {"torch", "open_clip", "timm"}

@@ -111,7 +111,11 @@ def sorted_into(output: Path, dest: Path, options: SortOptions, observer: Termin
     """Sort, say what was done, and return the exit code."""
     from clipcls.sorting.sort import sort_images
 
-    report = sort_images(output, dest, options, observer)
+    try:
+        report = sort_images(output, dest, options, observer)
+    except KeyboardInterrupt:
+        observer.noted(f"The same command goes on; clipcls sort --undo {dest} puts back")
+        raise
     _complain([f"{path}: {reason}" for path, reason in report.failed], observer)
     observer.noted(_summary(report, dest))
     return report.exit_code

@@ -72,7 +72,7 @@ class Before:
     @staticmethod
     def of(dest: Path) -> Before:
         """Return how it is now."""
-        made = not dest.exists()
+        made = not os.path.exists(dest)
         folder = dest.absolute().parent if made else dest
         return Before(
             made, os.path.realpath(folder), folder.stat().st_mtime_ns, secrets.token_hex(4)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clipcls.errors import InputError, OptionError, OutputError
-from clipcls.inputs.walk import SORTED_MARK, is_url
+from clipcls.inputs.walk import SORTED_MARK
 from clipcls.observer import Observer
 from clipcls.options import SortBy, SortOptions
 from clipcls.outputs.base import locked, refuse_links
@@ -22,18 +20,15 @@ from clipcls.outputs.results import read_results
 from clipcls.sorting import journal as journals
 from clipcls.sorting.act import Sorted
 from clipcls.sorting.journal import Before, Entry, Journal
-from clipcls.sorting.plan import Decision, Destination, Image, Plan, Verdict, make_plan
+from clipcls.sorting.plan import Decision, Destination, Plan, Verdict, make_plan
+from clipcls.sorting.survey import MISSING, reason_of, survey
 from clipcls.text import visible
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _LOCK = ".clipcls-sort.lock"
 _BATCH = 256
 """Images that are announced in the journal together, as each announcement waits for the disk."""
 _HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """After these errors, the next image fares no better."""
-_MISSING = "no such file"
 _MARK = "clipcls sort copied or linked images into this folder: leave it out of the folders above\n"
 
 
@@ -107,8 +102,8 @@ def plan_sort(output: Path, dest: Path, options: SortOptions | None = None) -> P
 
 
 def sort_images(
-    output: Path,
-    dest: Path,
+    output: str | os.PathLike[str],
+    dest: str | os.PathLike[str],
     options: SortOptions | None = None,
     observer: Observer | None = None,
 ) -> SortReport:
@@ -128,6 +123,7 @@ def sort_images(
             is in the journal.
     """
     options, observer = options or SortOptions(), observer or Observer()
+    output, dest = Path(output), Path(dest)
     check_destination(dest)
     with _held(dest) as journal:
         _settle(journal, dest)
@@ -139,7 +135,10 @@ def sort_images(
         placed = plan.placed
         if placed and options.by is not SortBy.MOVE:
             journal.append([])  # the mark belongs to a journal that removes it
-            (dest / SORTED_MARK).write_text(_MARK, encoding="utf-8")
+            try:
+                (dest / SORTED_MARK).write_text(_MARK, encoding="utf-8")
+            except OSError as error:
+                raise OutputError(f"cannot write in {dest}: {reason_of(error)}") from error
         observer.sorting(len(placed))
         for start in range(0, len(placed), _BATCH):
             batch = placed[start : start + _BATCH]
@@ -149,7 +148,7 @@ def sort_images(
     return report
 
 
-def undo_sort(dest: Path, observer: Observer | None = None) -> UndoReport:
+def undo_sort(dest: str | os.PathLike[str], observer: Observer | None = None) -> UndoReport:
     """Put moved images back, and remove the links, copies and folders that sorts have made.
 
     What was changed since stays, and so does a copy whose original is not there with the same
@@ -160,7 +159,8 @@ def undo_sort(dest: Path, observer: Observer | None = None) -> UndoReport:
         OutputError: Another sort is at it.
     """
     observer = observer or Observer()
-    if not (dest / journals.NAME).is_file():
+    dest = Path(dest)
+    if not os.path.lexists(dest / journals.NAME):
         raise InputError(f"nothing to undo: {visible(str(dest))} has no {journals.NAME}")
     with _held(dest) as journal:
         _settle(journal, dest)
@@ -173,7 +173,7 @@ def undo_sort(dest: Path, observer: Observer | None = None) -> UndoReport:
             try:
                 reason = folder.put_back(entry)
             except OSError as error:
-                reason = f"stays: {_reason(error)}"
+                reason = f"stays: {reason_of(error)}"
             if reason:
                 report.stayed.append((entry.target, reason))
             else:
@@ -201,9 +201,9 @@ def check_destination(dest: Path) -> None:
     Raises:
         OptionError: It is no folder, or its parent is not there.
     """
-    if os.path.lexists(dest) and not dest.is_dir():
+    if os.path.lexists(dest) and not os.path.isdir(dest):
         raise OptionError(f"{visible(str(dest))} is no folder: name one to sort into")
-    if not dest.absolute().parent.is_dir():
+    if not os.path.isdir(dest.absolute().parent):
         raise OptionError(f"the folder {visible(str(dest.parent))} does not exist: make it first")
 
 
@@ -211,14 +211,14 @@ def check_destination(dest: Path) -> None:
 def _held(dest: Path) -> Iterator[Journal]:
     """Hold a folder, made where it is not there; without a journal, all is as before at the end."""
     before = Before.of(dest)
-    try:
-        dest.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make {dest}: {error.strerror or error}") from error
     journal = None
     try:
-        for ours in (dest / _LOCK, dest / SORTED_MARK, dest / journals.NAME):
-            refuse_links(ours, "sort into another folder")
+        try:
+            dest.mkdir(exist_ok=True)
+            for ours in (dest / _LOCK, dest / SORTED_MARK, dest / journals.NAME):
+                refuse_links(ours, "sort into another folder")
+        except OSError as error:
+            raise OutputError(f"cannot write in {dest}: {reason_of(error)}") from error
         busy = f"another clipcls sort is at {dest}: wait for it"
         with locked(dest / _LOCK, busy):
             journal = Journal(dest, before)
@@ -226,7 +226,7 @@ def _held(dest: Path) -> Iterator[Journal]:
     finally:
         if journal is not None:
             before = journal.before
-        if not (dest / journals.NAME).exists():
+        if not os.path.lexists(dest / journals.NAME):
             if before.made:
                 with suppress(OSError):  # not empty: something else is in it
                     dest.rmdir()
@@ -240,18 +240,18 @@ def _settle(journal: Journal, dest: Path) -> None:
     try:
         void = [entry.n for entry in open_entries if not folder.settle(entry)]
     except OSError as error:
-        raise OutputError(f"cannot go on in {dest}: {_reason(error)}") from error
+        raise OutputError(f"cannot go on in {dest}: {reason_of(error)}") from error
     if open_entries:
         journal.append([{"done": journal.last, "void": void}])
 
 
 def _plan(output: Path, dest: Path, options: SortOptions, journal: Journal) -> Plan:
-    images = _survey(read_results(output, options.format), dest, options.by, journal)
+    images = survey(read_results(output, options.format), dest, options.by, journal)
     entries = {e.name: e.is_dir(follow_symlinks=False) for e in _scanned(dest)}
     known = {label: folder for folder, label in journal.labels.items()}
-    destination = Destination(entries, lambda name: os.listdir(dest / name), known)
+    destination = Destination(entries, lambda name: [e.name for e in _scanned(dest / name)], known)
     plan = make_plan(images, options, destination)
-    if images and all(image.problem == _MISSING for image in images):
+    if images and all(image.problem == MISSING for image in images):
         raise InputError(
             f"none of the images of {visible(str(output))} is there (the first is"
             f" {visible(images[0].path)}): relative paths start at the folder where clipcls"
@@ -267,72 +267,7 @@ def _scanned(dest: Path) -> list[os.DirEntry[str]]:
     except FileNotFoundError:  # a plan for a folder that is to be made
         return []
     except OSError as error:
-        raise InputError(f"{visible(str(dest))} cannot be read: {_reason(error)}") from error
-
-
-def _survey(frame: pd.DataFrame, dest: Path, by: SortBy, journal: Journal) -> list[Image]:
-    """Look at the file of each row."""
-    # Links to folders are followed here, so that two names of a file are known as one.
-    real_folder = cache(os.path.realpath)
-    earlier = {entry.source: entry for entry in journal.entries.values()}
-    inside = os.path.join(os.path.realpath(dest), "")
-    seen: set[str] = set()
-    images = []
-    rows = zip(frame["path"], frame["prediction"], frame["probability"], strict=True)
-    for path, label, probability in rows:
-        folder, name = os.path.split(path)
-        source = path
-        with suppress(OSError, ValueError):  # no name that a file can have
-            source = os.path.join(real_folder(folder or os.curdir), name)
-        facts = _since_earlier(earlier.get(source), dest, by) or _looked_at(path, source, by)
-        if source.startswith(inside) and "size" in facts:
-            facts["there"] = os.path.split(source.removeprefix(inside))
-            if by is not SortBy.MOVE:
-                facts["pinned"] = "it lies in the sorted folder: only --by move takes it on"
-        repeated = source in seen
-        seen.add(source)
-        images.append(Image(path, label, float(probability), source, repeated=repeated, **facts))
-    return images
-
-
-def _since_earlier(entry: Entry | None, dest: Path, by: SortBy) -> dict[str, Any]:
-    """Return what an earlier sort means for an image; nothing if that does not hold any more."""
-    if entry is None or not os.path.lexists(dest / entry.target):
-        return {}
-    try:
-        found = os.stat(entry.source)
-    except OSError:
-        holds = entry.by is SortBy.MOVE
-    else:
-        # After a move, a new image has come under the old name.
-        holds = entry.by is SortBy.SYMLINK or (
-            entry.by is not SortBy.MOVE
-            and (found.st_size, found.st_mtime_ns) == (entry.size, entry.mtime_ns)
-        )
-    if not holds:
-        return {}
-    folder, _, name = entry.target.partition("/")
-    reason = f"an earlier sort (--by {entry.by}) put it into {folder}/: undo that first (--undo)"
-    return {"there": (folder, name), "pinned": reason} if entry.by is by else {"problem": reason}
-
-
-def _looked_at(path: str, source: str, by: SortBy) -> dict[str, Any]:
-    """Return size and time of a file that can be sorted, or why it is none."""
-    try:
-        found = os.lstat(source)
-        if stat.S_ISLNK(found.st_mode):
-            if by is SortBy.MOVE:
-                return {"problem": "a link, which a move could break: use --by copy for it"}
-            found = os.stat(source)
-    except (FileNotFoundError, NotADirectoryError):
-        broken = os.path.islink(source)
-        kind = "a link to nothing" if broken else "a web address" if is_url(path) else _MISSING
-        return {"problem": kind}
-    except (OSError, ValueError) as error:
-        return {"problem": _reason(error)}
-    if not stat.S_ISREG(found.st_mode):
-        return {"problem": "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"}
-    return {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
+        raise InputError(f"{visible(str(dest))} cannot be read: {reason_of(error)}") from error
 
 
 def _placed(
@@ -355,7 +290,7 @@ def _placed(
         for folder in folders:
             (dest / folder).mkdir(exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make {dest / folder}: {_reason(error)}") from error
+        raise OutputError(f"cannot make {dest / folder}: {reason_of(error)}") from error
     sorted_folder = Sorted(dest, journal.before.id)
     done, void = [], []
     for entry, decision in zip(entries, batch, strict=True):
@@ -365,11 +300,11 @@ def _placed(
         except OSError as error:
             if error.errno in _HOPELESS:
                 raise OutputError(
-                    f"cannot write in {dest}: {_reason(error)}; the same command goes on, --undo"
+                    f"cannot write in {dest}: {reason_of(error)}; the same command goes on, --undo"
                     " puts back"
                 ) from error
             void.append(entry.n)
-            done.append((decision, _reason(error) + _hint(error, by)))
+            done.append((decision, reason_of(error) + _hint(error, by)))
     journal.append([{"done": journal.last, "void": void}], sync=False)
     return done
 
@@ -405,7 +340,3 @@ def _hint(error: OSError, by: SortBy) -> str:
     if by in (SortBy.SYMLINK, SortBy.HARDLINK) and (error.errno in links or windows):
         return f" ({links.get(error.errno or 0, 'no links here')}: use --by copy)"
     return ""
-
-
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error)).lower()
