@@ -176,6 +176,7 @@ def rename_to_new(old: Path, new: Path) -> None:
         FileExistsError: There is one.
         OSError: It cannot be done.
     """
+    # As os.rename does, for whoever watches what this process does to files.
     sys.audit("os.rename", old, new, -1, -1)
     rename = _exclusive_rename()
     if rename is not None:

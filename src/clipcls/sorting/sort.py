@@ -276,8 +276,8 @@ def _placed(
     dest: Path,
     journal: Journal,
     by: SortBy,
-) -> list[tuple[Decision, str]]:
-    """Announce a batch in the journal, put its images into their folders, and say which failed."""
+) -> Iterator[tuple[Decision, str]]:
+    """Announce a batch in the journal, put its images into their folders, and yield why not."""
     entries = [
         Entry(n, by, d.image.source, f"{d.folder}/{d.name}", d.image.size, d.image.mtime_ns)
         for n, d in enumerate(batch, start=journal.last + 1)
@@ -292,11 +292,11 @@ def _placed(
     except OSError as error:
         raise OutputError(f"cannot make {dest / folder}: {reason_of(error)}") from error
     sorted_folder = Sorted(dest, journal.before.id)
-    done, void = [], []
+    void = []
     for entry, decision in zip(entries, batch, strict=True):
+        problem = ""
         try:
             sorted_folder.place(entry)
-            done.append((decision, ""))
         except OSError as error:
             if error.errno in _HOPELESS:
                 raise OutputError(
@@ -304,9 +304,9 @@ def _placed(
                     " puts back"
                 ) from error
             void.append(entry.n)
-            done.append((decision, reason_of(error) + _hint(error, by)))
+            problem = reason_of(error) + _hint(error, by)
+        yield decision, problem
     journal.append([{"done": journal.last, "void": void}], sync=False)
-    return done
 
 
 def _changes(
