@@ -172,7 +172,10 @@ def batches(items: Sequence[Any], size: int = BATCH) -> Iterator[Sequence[Any]]:
 def our_classifier(asked: Asked) -> Any:
     """Return clipcls' own parts, as `clipcls classify` puts them together."""
     from clipcls import Classifier, Precision, RuntimeOptions, resolve_model
+    from clipcls.models.devices import keep_freed_memory
 
+    # As the program does in its own process.
+    keep_freed_memory()
     return Classifier(
         LABELS,
         model=resolve_model(asked.model),
