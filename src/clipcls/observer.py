@@ -44,5 +44,11 @@ class Observer:
     def warned(self, message: str) -> None:
         """Something that the user should know, though the run goes on."""
 
+    def drawing(self, total: int) -> None:
+        """Thumbnails of that many images are about to be made."""
+
+    def drawn(self) -> None:
+        """One more thumbnail is made."""
+
     def finished(self, report: RunReport) -> None:
         """The run is over."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import clipcls
-from clipcls.columns import Columns
+from clipcls.columns import TRUTH, Columns
 from clipcls.errors import OptionError, OutputError
 from clipcls.evaluation import plots
 from clipcls.evaluation.compare import Comparison, Outcome
@@ -145,7 +145,7 @@ def _predictions(outcome: Outcome) -> str:
     stream = io.StringIO(newline="")
     writer = csv.writer(stream)
     path, prediction, *scores, note, error = columns.names
-    writer.writerow([path, "truth", prediction, *scores, note, error])
+    writer.writerow([path, TRUTH, prediction, *scores, note, error])
     for record, values in zip(outcome.records, outcome.truth, strict=True):
         row = columns.row(record)
         # A number is not known where the row failed, or an output of --top-k left it out.
