@@ -14,6 +14,7 @@ import typer
 from clipcls.cli import _flags as flags
 from clipcls.cli import _run_flags as run_flags
 from clipcls.cli._base import on_terminal
+from clipcls.errors import OptionError
 from clipcls.options import (
     DecodeOptions,
     DiscoveryOptions,
@@ -56,6 +57,15 @@ def classify(
     output_format: run_flags.FormatFlag = None,
     overwrite: run_flags.OverwriteFlag = False,
     resume: run_flags.ResumeFlag = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="DIR",
+            help="Also make the page of clipcls report in this folder; needs -o FILE.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
     top_k: run_flags.TopKFlag = None,
     logits: run_flags.LogitsFlag = False,
     similarities: run_flags.SimilaritiesFlag = False,
@@ -83,13 +93,7 @@ def classify(
     said = run_flags.verbosity(quiet, verbose)
     path = None if output in (None, "-") else Path(output)
     output_options = OutputOptions(
-        path=path,
-        format=output_format,
-        top_k=top_k,
-        logits=logits,
-        similarities=similarities,
-        overwrite=overwrite,
-        resume=resume,
+        path, output_format, top_k, logits, similarities, overwrite=overwrite, resume=resume
     )
     scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration)
     decode = DecodeOptions(max_megapixels=max_megapixels, truncated=truncated, fit=fit)
@@ -99,12 +103,16 @@ def classify(
     runtime = run_flags.runtime_options(
         *(device, precision, batch_size, workers), *(cache, cache_dir, verify_cache)
     )
+    if report is not None and path is None:
+        raise OptionError("--report is made from the output: give it a file with -o FILE")
     asked = flags.labels_and_templates(
         labels, label, labels_file, template, templates, inputs=inputs, quiet=quiet
     )
 
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
     from clipcls.console import TerminalObserver, show_image
+    from clipcls.page.build import PAGE, check_folder, write_page
+    from clipcls.page.subject import read_subject
     from clipcls.question import Inputs, Question
     from clipcls.records import Failure, Prediction
     from clipcls.run import Job
@@ -120,6 +128,9 @@ def classify(
             if path and path.is_file()
         ),
     )
+    if report is not None:
+        # With what replaces or continues the output, its report is replaced too.
+        check_folder(report, overwrite=overwrite or resume)
     terminal = on_terminal()
     raw = output is not None or output_format or logits or similarities
     # One file and a terminal to look at: a person wants to see it.
@@ -132,6 +143,9 @@ def classify(
             show_image(observer.last, top_k)
         elif one and isinstance(observer.last, Failure):
             observer.say(f"{observer.last.path}: {observer.last.reason}")
+        if report is not None and path is not None and exit_code in (0, 3):
+            made = write_page(read_subject(path, output_format), report / PAGE, observer=observer)
+            observer.page_written(made)
     raise typer.Exit(exit_code)
 
 

@@ -17,6 +17,7 @@ from clipcls.evaluation.compare import Outcome
 from clipcls.evaluation.truth import Truth, TruthOptions, join_truth
 from clipcls.inputs.refs import ImageRef
 from clipcls.labels import RAW_PREFIXES, make_labels
+from clipcls.options import OutputFormat
 from clipcls.outputs.manifest import manifest_path, read_manifest
 from clipcls.outputs.results import read_results
 from clipcls.records import UNKNOWN, Failure, Prediction, Record
@@ -89,13 +90,17 @@ def judge_predictions(
     return truth, outcome
 
 
-def read_predictions(path: Path) -> Predictions:
+def read_predictions(path: Path, format: OutputFormat | None = None) -> Predictions:
     """Read an output of `clipcls classify`, or the `predictions.csv` of an evaluation.
+
+    Args:
+        path: The output.
+        format: Its format; None takes it from the extension.
 
     Raises:
         InputError: It cannot be read, is no such output, or no image in it was scored.
     """
-    frame = read_results(path)
+    frame = read_results(path, format)
     manifest: dict[str, Any] = {}
     # Without a manifest, only what the table itself says is known.
     with suppress(ResumeError):

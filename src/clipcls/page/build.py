@@ -98,7 +98,7 @@ def write_page(
     single_file: bool = False,
     observer: Observer | None = None,
 ) -> PageReport:
-    """Write the page of a subject; call `check_page` or `check_folder` before.
+    """Write the page of a subject, also over another one; `check_page` and `check_folder` ask.
 
     The thumbnails lie in a folder beside the page whose name comes from the content, and the page
     is written when they are complete. So a page that is replaced is whole until the new one is.
@@ -110,8 +110,10 @@ def write_page(
         observer: Told about the progress.
 
     Raises:
+        OptionError: What is in its place was not written by clipcls.
         OutputError: Something cannot be written.
     """
+    check_page(page, overwrite=True)
     observer = observer or Observer()
     content = content_of(subject)
     folder = None if single_file else page.parent / f"images-{content['digest'][:8]}"

@@ -11,6 +11,7 @@ from typing import Any
 import clipcls
 from clipcls.evaluation.compare import Outcome
 from clipcls.evaluation.predictions import read_predictions
+from clipcls.options import OutputFormat
 from clipcls.records import Record
 from clipcls.text import printable_path
 
@@ -37,13 +38,17 @@ class Subject:
     made_by: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_subject(path: Path) -> Subject:
+def read_subject(path: Path, format: OutputFormat | None = None) -> Subject:
     """Read an output of `clipcls classify`, or the `predictions.csv` of an evaluation.
+
+    Args:
+        path: The output.
+        format: Its format; None takes it from the extension.
 
     Raises:
         InputError: It cannot be read, is no such output, or no image in it was scored.
     """
-    found = read_predictions(path)
+    found = read_predictions(path, format)
     multi_label = bool(found.manifest.get("scoring", {}).get("multi_label"))
     truth = None
     if found.truth is not None:

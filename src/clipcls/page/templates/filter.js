@@ -67,28 +67,41 @@ function classCounts() {
 
 // --- the controls ---
 
+// They are made once and then brought up to date, so that none loses the focus.
+const stateRows = new Map(); // key of STATES -> label element
+const classRows = new Map(); // place of a class -> label element
+
+function choiceRow(type, name, value, title) {
+  return make("label", {}, make("input", { type, name, value }),
+    make("span", { class: "name", text: title, title }), make("span", { class: "count" }));
+}
+
+function makeControls() {
+  for (const [key, [title]] of Object.entries(STATES)) stateRows.set(key, choiceRow("radio", "state", key, title));
+  stateRows.get("all").firstChild.checked = true;
+  for (const place of [...data.labels.keys(), data.labels.length, FAILED]) {
+    classRows.set(place, choiceRow("checkbox", "class", place, className(place)));
+  }
+  byId("states").append(...stateRows.values());
+  byId("classes").append(...classRows.values());
+}
+
 function drawStates() {
-  const rows = Object.entries(STATES).map(([key, [title, holds]]) => {
+  for (const [key, row] of stateRows) {
+    const holds = STATES[key][1];
     let count = 0;
     for (let image = 0; image < total; image++) if (holds(image)) count++;
-    if (!count && key !== filter.state && key !== "all") return null;
-    const choice = make("input", { type: "radio", name: "state", value: key });
-    choice.checked = key === filter.state;
-    return make("label", {}, choice, make("span", { text: title }), make("span", { class: "count", text: number(count) }));
-  });
-  byId("states").replaceChildren(...rows.filter(Boolean));
+    row.hidden = !count && key !== filter.state && key !== "all";
+    row.lastChild.textContent = number(count);
+  }
 }
 
 function drawClasses() {
   const counts = classCounts();
-  const order = [...data.labels.keys(), data.labels.length, FAILED];
-  const rows = order.filter((place) => counts.has(place) || filter.classes.has(place)).map((place) => {
-    const choice = make("input", { type: "checkbox", value: place });
-    choice.checked = filter.classes.has(place);
-    const count = make("span", { class: "count", text: number(counts.get(place) || 0) });
-    return make("label", {}, choice, make("span", { class: "name", text: className(place), title: className(place) }), count);
-  });
-  byId("classes").replaceChildren(...rows);
+  for (const [place, row] of classRows) {
+    row.hidden = !counts.has(place) && !filter.classes.has(place);
+    row.lastChild.textContent = number(counts.get(place) || 0);
+  }
 }
 
 const BANDS = 20;
@@ -113,7 +126,7 @@ function drawBands() {
 function apply() {
   const share = (id, otherwise) => (byId(id).value === "" ? otherwise : byId(id).valueAsNumber / 100);
   filter.text = byId("search").value.trim().toLowerCase();
-  filter.state = byId("form").elements.state?.value || "all";
+  filter.state = byId("states").querySelector(":checked").value;
   filter.least = share("least", 0);
   filter.most = share("most", 1);
   filter.classes = new Set([...byId("classes").querySelectorAll(":checked")].map((choice) => Number(choice.value)));
@@ -141,9 +154,8 @@ function drawPair() {
 
 function reset() {
   byId("form").reset();
-  Object.assign(filter, { state: "all", pair: null, classes: new Set() });
-  byId("form").querySelectorAll("input[name=state]").forEach((choice) => { choice.checked = choice.value === "all"; });
-  byId("classes").querySelectorAll(":checked").forEach((choice) => { choice.checked = false; });
+  stateRows.get("all").firstChild.checked = true;
+  filter.pair = null;
   apply();
 }
 

@@ -66,6 +66,7 @@ function start() {
   const classes = new Set(data.predicted).size;
   byId("group").checked = filter.group = !data.truth && total >= 6 * classes;
   byId("confusion").open = Boolean(data.truth);
+  makeControls();
   byId("help-numbers").textContent = data.labels.length <= 9
     ? "set the true label, in the order of the labels" : "set the true label, in the order of the probabilities";
   const wide = matchMedia("(min-width: 800px)");
@@ -74,7 +75,7 @@ function start() {
 
   byId("form").addEventListener("input", apply);
   byId("form").addEventListener("submit", (event) => event.preventDefault());
-  byId("reset").addEventListener("click", reset);
+  byId("clear").addEventListener("click", reset);
   byId("sort").addEventListener("change", apply);
   byId("group").addEventListener("change", apply);
   byId("download").addEventListener("click", download);
