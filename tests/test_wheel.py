@@ -67,6 +67,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(members: dict[str, int]) -
     data = {f"clipcls/prompts/{path.name}" for path in (ROOT / "prompts").iterdir()}
     data |= {f"clipcls/models/{name}.json" for name in ("catalog", "published")}
     data |= {"clipcls/py.typed"}
+    page = ("page.html", "page.css", "state.js", "filter.js", "gallery.js", "viewer.js", "main.js")
+    data |= {f"clipcls/page/templates/{name}" for name in page}
     rest = {name for name in members if not name.startswith(MINI) and ".dist-info/" not in name}
     assert rest == own | data
     others = sum(size for name, size in members.items() if not name.startswith(MINI))

@@ -19,6 +19,12 @@ GROUPS = (("probabilities", ""), ("logits", "logit:"), ("similarities", "similar
 """(key in JSON, prefix of the columns) of each group of one number per label, in order."""
 BEFORE, AFTER = ("path", "prediction", "probability"), ("note", "error")
 """The columns of every output that stand before and after the scores."""
+TRUTH = "truth"
+"""The column after the path in the `predictions.csv` of an evaluation."""
+CHOSEN_BY = "chosen_by"
+"""The column of a `labels.csv` that says why an image was labelled: one of the three below."""
+CHANCE, QUEUE, PERSON = "chance", "queue", "person"
+"""It was drawn at random, it seemed to teach much, or a person wanted to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -34,6 +34,7 @@ from clipcls.text import visible
 
 if TYPE_CHECKING:
     from clipcls.models.devices import DeviceChoice
+    from clipcls.page.build import PageReport
     from clipcls.prompts import PromptSet
 
 _MOST_ROWS = 12
@@ -124,37 +125,20 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
         if resumed:
             self._say(f"Resuming after {said(resumed, 'row')}")
         self.scoring = True
-        self._start_progress(total, resumed)
-
-    def _start_progress(self, total: int | None, before: int) -> None:
-        if not (self._bar and self._console.is_terminal):
-            return
-        width = self._console.width
-        # Counts and pace take up to 45 columns; a narrow terminal has them without a bar.
-        bar = [BarColumn(min(40, width - 45))] if width >= 55 else []
-        spinner = SpinnerColumn("line" if self._console.options.ascii_only else "dots")
-        self._progress = Progress(
-            *(spinner, *bar, MofNCompleteColumn(), _PaceColumn()),
-            console=self._console,
-            transient=True,
-        )
-        self._progress.add_task(
-            "images", total=total, completed=before, before=before, wide=bool(bar)
-        )
-        self._progress.start()
+        self._start_progress(total, done=resumed)
 
     def scored(self, record: Record) -> None:
         """Advance the bar."""
         self.last = record
-        self.placed()
+        self.worked()
         if self._verbosity is Verbosity.VERBOSE and isinstance(record, Failure):
             self._say(f"  {record.path}: {record.reason}")
 
-    def sorting(self, total: int) -> None:
+    def working(self, total: int) -> None:
         """Start the progress bar."""
-        self._start_progress(total, 0)
+        self._start_progress(total)
 
-    def placed(self) -> None:
+    def worked(self) -> None:
         """Advance the bar."""
         if self._progress is not None:
             self._progress.advance(self._progress.task_ids[0])
@@ -187,6 +171,18 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
             f" model {report.model}"
         )
 
+    def page_written(self, made: PageReport) -> None:
+        """Say where the page is, and what could not be shown."""
+        self._stop_progress()
+        if made.missing:
+            everything = made.missing == made.images and made.reason == "file not found"
+            advice = "; paths lead from the folder in which classify ran" if everything else ""
+            self.warned(
+                f"{said(made.missing, 'image')} of {made.images:,} cannot be shown, the first"
+                f" because: {made.reason}{advice}"
+            )
+        self._say(f"Open {made.path} in a browser")
+
     def say(self, message: str) -> None:
         """Print one line, also when quiet."""
         self._print(plain(message))
@@ -218,6 +214,21 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
             table.add_row(Text(f"{len(rest)} more", style="dim"), str(sum(n for _, n in rest)), "")
         if counts:
             self._print(table)
+
+    def _start_progress(self, total: int | None, done: int = 0) -> None:
+        if not (self._bar and self._console.is_terminal):
+            return
+        width = self._console.width
+        # Counts and pace take up to 45 columns; a narrow terminal has them without a bar.
+        bar = [BarColumn(min(40, width - 45))] if width >= 55 else []
+        spinner = SpinnerColumn("line" if self._console.options.ascii_only else "dots")
+        self._progress = Progress(
+            *(spinner, *bar, MofNCompleteColumn(), _PaceColumn()),
+            console=self._console,
+            transient=True,
+        )
+        self._progress.add_task("", total=total, completed=done, before=done, wide=bool(bar))
+        self._progress.start()
 
     def _stop_progress(self) -> None:
         if self._progress is not None:

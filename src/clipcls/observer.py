@@ -41,11 +41,11 @@ class Observer:
     def scored(self, record: Record) -> None:
         """One more image has its record; it is written with its batch."""
 
-    def sorting(self, total: int) -> None:
-        """So many images are about to be put into folders, or back."""
+    def working(self, total: int) -> None:
+        """So many images are about to be worked on after scoring: sorted, or drawn small."""
 
-    def placed(self) -> None:
-        """One more image has its place, or cannot have it."""
+    def worked(self) -> None:
+        """One more of them is done, or cannot be."""
 
     def warned(self, message: str) -> None:
         """Something that the user should know, though the run goes on."""

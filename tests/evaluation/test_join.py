@@ -359,6 +359,39 @@ def test_an_image_given_twice_is_one(tmp_path: Path) -> None:
 # ---- columns
 
 
+SAMPLED = "path,label,chosen_by\na.jpg,cat,chance\nb.jpg,dog,queue\nc.jpg,cat,person\n"
+
+
+def test_of_a_table_that_a_report_made_the_random_sample_counts(tmp_path: Path) -> None:
+    """What was chosen is told apart from images without a row."""
+    table = written(tmp_path, SAMPLED)
+    found, report = joined(table, ["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
+    assert found == {"a.jpg": "cat"}
+    assert (report.not_by_chance, report.images_without_row) == (2, ("d.jpg",))
+    assert any("drawn at random" in line and "2 rows" in line for line in report.lines())
+
+
+def test_without_a_random_sample_all_rows_count_and_that_is_said(tmp_path: Path) -> None:
+    table = written(tmp_path, SAMPLED.replace("chance", "person"))
+    found, report = joined(table, ["a.jpg", "b.jpg", "c.jpg"])
+    assert len(found) == 3
+    assert report.not_by_chance == 0
+    assert "no row was drawn at random" in " ".join(report.notes)
+
+
+def test_a_column_of_that_name_with_other_words_means_nothing(tmp_path: Path) -> None:
+    table = written(tmp_path, SAMPLED.replace("queue", "anna"))
+    found, report = joined(table, ["a.jpg", "b.jpg", "c.jpg"])
+    assert len(found) == 3
+    assert "random" not in " ".join(report.notes)
+
+
+def test_a_name_that_is_not_utf_8_is_found_as_outputs_write_it(tmp_path: Path) -> None:
+    table = written(tmp_path, "path,label\ncaf\\udce9.jpg,cat\nb.jpg,dog\n")
+    found, _ = joined(table, ["caf\udce9.jpg", "b.jpg"])
+    assert found == {"caf\udce9.jpg": "cat", "b.jpg": "dog"}
+
+
 def test_the_image_column_is_guessed_by_content(tmp_path: Path) -> None:
     table = written(tmp_path, "number,what,label\n7,a.jpg,cat\n8,b.jpg,dog\n")
     found, report = joined(table, ["x/a.jpg", "x/b.jpg"])

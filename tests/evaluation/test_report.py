@@ -159,6 +159,7 @@ def test_failures_and_what_did_not_join_are_counted(tmp_path: Path) -> None:
         "ambiguous": [["1", "is several"]],
         "unknown_values": {"cat": 3},
         "without_truth": [],
+        "not_by_chance": 0,
         "left_out": 4,
     }
 

@@ -15,7 +15,17 @@ from typing import Annotated
 import typer
 
 from clipcls import __version__
-from clipcls.cli import cache, calibrate, classify, evaluate, models, prompts, similarity, sort
+from clipcls.cli import (
+    cache,
+    calibrate,
+    classify,
+    evaluate,
+    models,
+    prompts,
+    report,
+    similarity,
+    sort,
+)
 from clipcls.cli._base import Command, ErrorGroup, echo
 
 _EPILOG = """\
@@ -38,6 +48,7 @@ app.command("evaluate", cls=Command, epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command("calibrate", cls=Command, epilog=calibrate.EPILOG)(calibrate.calibrate)
 app.command("similarity", cls=Command, epilog=similarity.EPILOG)(similarity.similarity)
 app.command("sort", cls=Command, epilog=sort.EPILOG)(sort.sort)
+app.command("report", cls=Command, epilog=report.EPILOG)(report.report)
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")

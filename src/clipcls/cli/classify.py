@@ -62,6 +62,15 @@ def classify(
     output_format: run_flags.FormatFlag = None,
     overwrite: run_flags.OverwriteFlag = False,
     resume: run_flags.ResumeFlag = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="DIR",
+            help="Also make the page of clipcls report in this folder; needs -o FILE.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
     top_k: run_flags.TopKFlag = None,
     logits: run_flags.LogitsFlag = False,
     similarities: run_flags.SimilaritiesFlag = False,
@@ -107,13 +116,7 @@ def classify(
     said = run_flags.verbosity(quiet, verbose)
     path = None if output in (None, "-") else Path(output)
     output_options = OutputOptions(
-        path=path,
-        format=output_format,
-        top_k=top_k,
-        logits=logits,
-        similarities=similarities,
-        overwrite=overwrite,
-        resume=resume,
+        path, output_format, top_k, logits, similarities, overwrite=overwrite, resume=resume
     )
     if sort_into is not None or sort_by is not None:
         _check_sort(sort_into, output_options)
@@ -125,12 +128,16 @@ def classify(
     runtime = run_flags.runtime_options(
         *(device, precision, batch_size, workers), *(cache, cache_dir, verify_cache)
     )
+    if report is not None and path is None:
+        raise OptionError("--report is made from the output: give it a file with -o FILE")
     asked = flags.labels_and_templates(
         labels, label, labels_file, template, templates, inputs=inputs, quiet=quiet
     )
 
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
     from clipcls.console import TerminalObserver, show_image
+    from clipcls.page.build import PAGE, check_folder, write_page
+    from clipcls.page.subject import read_subject
     from clipcls.question import Inputs, Question
     from clipcls.records import Failure, Prediction
     from clipcls.run import Job
@@ -146,6 +153,9 @@ def classify(
             if path and path.is_file()
         ),
     )
+    if report is not None:
+        # With what replaces or continues the output, its report is replaced too.
+        check_folder(report, overwrite=overwrite or resume)
     terminal = on_terminal()
     raw = output is not None or output_format or logits or similarities
     # One file and a terminal to look at: a person wants to see it.
@@ -158,6 +168,9 @@ def classify(
             show_image(observer.last, top_k)
         elif one and isinstance(observer.last, Failure):
             observer.say(f"{observer.last.path}: {observer.last.reason}")
+        if report is not None and path is not None and exit_code in (0, 3):
+            made = write_page(read_subject(path, output_format), report / PAGE, observer=observer)
+            observer.page_written(made)
         if sort_into is not None and path is not None and exit_code in (0, 3):
             options = SortOptions(sort_by or SortBy.COPY, format=output_format)
             exit_code = max(exit_code, sorted_into(path, sort_into, options, observer))

@@ -25,6 +25,7 @@ from clipcls.options import (
 )
 
 if TYPE_CHECKING:
+    from clipcls.console import TerminalObserver
     from clipcls.evaluation.compare import Outcome
     from clipcls.evaluation.truth import Truth
 
@@ -99,7 +100,8 @@ def evaluate(
         _result(
             "--report",
             metavar="DIR",
-            help="Write metrics.json, predictions.csv and plots into this folder.",
+            help="Write metrics.json, predictions.csv, plots and a page to look at them into this"
+            " folder.",
         ),
     ] = None,
     as_json: Annotated[bool, _result("--json", help="Print the metrics as JSON.")] = False,
@@ -161,10 +163,12 @@ def evaluate(
     from clipcls.evaluation.trial import Trial
     from clipcls.evaluation.trial import evaluate as tried
     from clipcls.evaluation.variants import read_variants
+    from clipcls.page.build import PAGE, check_page
     from clipcls.question import Inputs
 
     if report is not None:
         check_folder(report, overwrite=overwrite)
+        check_page(report / PAGE, overwrite=overwrite)
     own_process(max_megapixels)
     with TerminalObserver(run_flags.verbosity(quiet, verbose), summary=False) as observer:
         if predictions is not None:
@@ -179,7 +183,7 @@ def evaluate(
             changes = read_variants(variant or (), variants)
             trial = Trial(given_inputs, table, choice, filled, asked, options, scoring, changes)
             truth, outcomes = tried(trial, observer)
-        _tell(outcomes, truth, report, as_json=as_json)
+        _tell(outcomes, truth, report, observer, as_json=as_json)
     raise typer.Exit(3 if any(outcome.failures for outcome in outcomes) else 0)
 
 
@@ -199,10 +203,19 @@ def _refuse_beside_predictions(
         )
 
 
-def _tell(outcomes: list[Outcome], truth: Truth, report: Path | None, *, as_json: bool) -> None:
+def _tell(
+    outcomes: list[Outcome],
+    truth: Truth,
+    report: Path | None,
+    observer: TerminalObserver,
+    *,
+    as_json: bool,
+) -> None:
     """Print the figures and write the report."""
     from clipcls.evaluation import report as reports
     from clipcls.evaluation.compare import compare
+    from clipcls.page.build import PAGE, write_page
+    from clipcls.page.subject import subject_of
     from clipcls.tables import show_comparison, show_metrics
 
     measured = [outcome.metrics() for outcome in outcomes]
@@ -226,4 +239,5 @@ def _tell(outcomes: list[Outcome], truth: Truth, report: Path | None, *, as_json
     if several:
         reports.write_json(report / reports.COMPARISON, content)
     for outcome, metrics, found in zip(outcomes, measured, documents, strict=True):
-        reports.write_report(report, outcome, metrics, found, own_folder=several)
+        folder = reports.write_report(report, outcome, metrics, found, own_folder=several)
+        observer.page_written(write_page(subject_of(outcome), folder / PAGE, observer=observer))

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from clipcls.columns import CHANCE, CHOSEN_BY, PERSON, QUEUE
 from clipcls.errors import InputError, MissingExtraError, OptionError
 from clipcls.inputs.refs import ImageRef
 from clipcls.labels import Label, default_wording
-from clipcls.text import csv_rows, read_file, split_separator, visible
+from clipcls.text import csv_rows, original_path, read_file, split_separator, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,6 +94,8 @@ class JoinReport:
         ambiguous: (name or path, why) of rows and images that could mean several.
         unknown_values: Truth value that is no label -> rows, left out as was asked.
         without_truth: Rows whose cell is empty, and images outside any folder of a class.
+        not_by_chance: Rows that a person or the queue of a report chose, left out because others
+            were drawn at random.
         left_out: Images that `--limit` or `--sample` left out.
     """
 
@@ -102,6 +105,7 @@ class JoinReport:
     ambiguous: tuple[tuple[str, str], ...] = ()
     unknown_values: Mapping[str, int] = field(default_factory=dict)
     without_truth: tuple[str, ...] = ()
+    not_by_chance: int = 0
     left_out: int = 0
 
     def lines(self) -> Iterator[str]:
@@ -123,6 +127,11 @@ class JoinReport:
                 more = ", ..." if len(names) > 3 else ""
                 noun = one if len(names) == 1 else several
                 yield f"{len(names):,} {noun}, left out: {visible(', '.join(names[:3]))}{more}"
+        if self.not_by_chance:
+            yield (
+                f"only the rows drawn at random count, so that the figures hold for all images:"
+                f" {self.not_by_chance:,} rows that were chosen are left out"
+            )
         if self.left_out:
             yield f"{self.left_out:,} labelled images left out, as asked"
 
@@ -156,10 +165,14 @@ def join_rows(
     column = column or _guess_column(frame, table, used, values, notes)
     by_stem = max((False, True), key=lambda stem: images.count(names, by_stem=stem))
     missing, ambiguous = [], []
+    counts = _counting_rows(frame, notes)
+    chosen: set[int] = set()
     claims: dict[int, list[str]] = defaultdict(list)
     matches = _of_own_folders(names, [images.find(n, by_stem=by_stem) for n in names], images)
-    for name, value, found in zip(names, frame[column], matches, strict=True):
-        if len(found) == 1:
+    for name, value, found, is_counted in zip(names, frame[column], matches, counts, strict=True):
+        if not is_counted:
+            chosen.update(found)
+        elif len(found) == 1:
             claims[found[0]].append(value)
         elif found:
             several = " and ".join(refs[i].path for i in found[:2])
@@ -181,10 +194,31 @@ def join_rows(
     report = JoinReport(
         notes=tuple(notes),
         rows_without_image=tuple(missing),
-        images_without_row=tuple(refs[i].path for i in images.places if i not in claims),
+        images_without_row=tuple(
+            refs[i].path for i in images.places if i not in claims and i not in chosen
+        ),
         ambiguous=tuple(ambiguous),
+        not_by_chance=counts.count(False),
     )
     return pairs, report
+
+
+def _counting_rows(frame: pd.DataFrame, notes: list[str]) -> list[bool]:
+    """Say which rows count: of a table that a report made, those of its random sample.
+
+    Every image had the same chance to be in it (`clipcls.page.queue`), so figures of these rows
+    need no weights. Images that somebody chose, because they looked wrong or hard, would bend them.
+    """
+    cells = set(frame[CHOSEN_BY]) if CHOSEN_BY in frame.columns else set()
+    if not cells or not cells <= {CHANCE, QUEUE, PERSON}:
+        return [True] * len(frame)
+    if CHANCE not in cells:
+        notes.append(
+            "no row was drawn at random, so the figures are those of the images that were chosen,"
+            " not of all images"
+        )
+        return [True] * len(frame)
+    return [cell == CHANCE for cell in frame[CHOSEN_BY]]
 
 
 def _of_own_folders(
@@ -244,8 +278,9 @@ class Images:
 
         The folders that a row names must end the image's path, or the other way round.
         """
-        # Windows writes backslashes, which elsewhere are characters of a name.
-        for text in dict.fromkeys((name, name.replace("\\", "/"))):
+        # Windows writes backslashes, which elsewhere are characters of a name; our own outputs
+        # write what is not UTF-8 as escapes.
+        for text in dict.fromkeys((name, name.replace("\\", "/"), original_path(name))):
             found = self._closest(_path_parts(text), by_stem=by_stem)
             if found:
                 return found

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipcls.columns import AFTER, BEFORE
+from clipcls.columns import AFTER, BEFORE, TRUTH
 from clipcls.errors import InputError, OptionError, ResumeError
 from clipcls.evaluation.compare import Outcome
 from clipcls.evaluation.truth import Truth, TruthOptions, join_truth
 from clipcls.inputs.refs import ImageRef
 from clipcls.labels import RAW_PREFIXES, make_labels
+from clipcls.options import OutputFormat
 from clipcls.outputs.manifest import manifest_path, read_manifest
 from clipcls.outputs.results import read_results
 from clipcls.records import UNKNOWN, Failure, Prediction, Record
@@ -26,6 +28,25 @@ if TYPE_CHECKING:
 
 RESOLUTION = 5e-7
 """Outputs have six decimals."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """An output, read back.
+
+    Attributes:
+        labels: The C labels.
+        records: The N rows; scores that the output does not have are NaN.
+        manifest: What made it; empty where nothing beside the output says so.
+        truth: The N cells of an evaluation's `truth` column; None for other outputs.
+        ranked: Whether it was written with `--top-k`.
+    """
+
+    labels: tuple[str, ...]
+    records: Sequence[Record]
+    manifest: Mapping[str, Any]
+    truth: tuple[str, ...] | None
+    ranked: bool
 
 
 def judge_predictions(
@@ -41,39 +62,55 @@ def judge_predictions(
     Raises:
         UsageError: The output cannot be read, its labels do not fit, or nothing joins.
     """
-    frame = read_results(path)
-    manifest: dict[str, Any] = {}
-    # Without a manifest, only what the table itself says is known.
-    with suppress(ResumeError):
-        manifest = read_manifest(manifest_path(path))
-    labels = _labels(frame, manifest)
-    if not labels or frame.empty:
-        raise InputError(f"{visible(str(path))} holds no scored image")
-    refs = [ImageRef(i, text) for i, text in enumerate(frame["path"])]
-    roots = _roots(manifest, list(frame["path"]))
-    asked = make_labels(list(labels))
-    truth = join_truth(refs, roots, table, asked, options)
-    if options.multi_label and _is_ranked(frame):
+    found = read_predictions(path)
+    refs = [ImageRef(i, record.path) for i, record in enumerate(found.records)]
+    roots = _roots(found.manifest, [ref.path for ref in refs])
+    truth = join_truth(refs, roots, table, make_labels(list(found.labels)), options)
+    if options.multi_label and found.ranked:
         raise OptionError(
             f"{visible(str(path))} was written with --top-k, so most labels have no probability:"
             " write it without"
         )
     by_path: dict[str, Record] = {}
-    for record in _records(frame, labels):
+    for record in found.records:
         by_path.setdefault(record.path, record)
+    known = ("model", "prompts", "scoring")
     outcome = Outcome(
         name=printable_path(str(path)),
-        labels=labels,
+        labels=found.labels,
         records=[by_path[ref.path] for ref in truth.refs],
         truth=truth.values,
         multi_label=options.multi_label,
         made_by={
             "predictions": printable_path(str(path)),
-            **{key: manifest[key] for key in ("model", "prompts", "scoring") if key in manifest},
+            **{key: found.manifest[key] for key in known if key in found.manifest},
         },
         resolution=RESOLUTION,
     )
     return truth, outcome
+
+
+def read_predictions(path: Path, format: OutputFormat | None = None) -> Predictions:
+    """Read an output of `clipcls classify`, or the `predictions.csv` of an evaluation.
+
+    Args:
+        path: The output.
+        format: Its format; None takes it from the extension.
+
+    Raises:
+        InputError: It cannot be read, is no such output, or no image in it was scored.
+    """
+    frame = read_results(path, format)
+    manifest: dict[str, Any] = {}
+    # Without a manifest, only what the table itself says is known.
+    with suppress(ResumeError):
+        manifest = read_manifest(manifest_path(path))
+    # By place, as a label may be called so.
+    truth = tuple(frame.pop(TRUTH)) if frame.columns[1] == TRUTH else None
+    labels = _labels(frame, manifest)
+    if not labels or frame.empty:
+        raise InputError(f"{visible(str(path))} holds no scored image")
+    return Predictions(labels, _records(frame, labels), manifest, truth, _is_ranked(frame))
 
 
 def _roots(manifest: Mapping[str, Any], paths: Sequence[str]) -> list[str]:
@@ -150,14 +187,9 @@ def _records(frame: pd.DataFrame, labels: tuple[str, ...]) -> list[Record]:
             probabilities=probabilities[i],
             logits=ranks[i],
             similarities=np.full(len(labels), np.nan, dtype=np.float32),
+            note=note,
         )
-        for i, (path, name, probability, error) in enumerate(
-            zip(
-                frame["path"],
-                frame["prediction"],
-                frame["probability"],
-                frame["error"],
-                strict=True,
-            )
+        for i, (path, name, probability, note, error) in enumerate(
+            zip(*(frame[name] for name in (*BEFORE, *AFTER)), strict=True)
         )
     ]

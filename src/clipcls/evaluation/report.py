@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import clipcls
-from clipcls.columns import Columns
+from clipcls.columns import TRUTH, Columns
 from clipcls.errors import OptionError, OutputError
 from clipcls.evaluation import plots
 from clipcls.evaluation.compare import Comparison, Outcome
@@ -117,7 +117,7 @@ def write_report(
     content: dict[str, Any],
     *,
     own_folder: bool = False,
-) -> None:
+) -> Path:
     """Write `metrics.json`, `predictions.csv` and the plots of one outcome.
 
     Args:
@@ -126,6 +126,9 @@ def write_report(
         metrics: Its figures.
         content: Of `metrics.json`.
         own_folder: Whether they go into a folder of the outcome's name inside.
+
+    Returns:
+        The folder that they are in.
 
     Raises:
         OutputError: A file cannot be written; what was written before stays.
@@ -137,6 +140,7 @@ def write_report(
     write_file(folder / PREDICTIONS, _predictions(outcome).encode())
     for name, figure in _plots(outcome, metrics).items():
         plots.save_figure(figure, folder / f"{name}.png")
+    return folder
 
 
 def _predictions(outcome: Outcome) -> str:
@@ -145,7 +149,7 @@ def _predictions(outcome: Outcome) -> str:
     stream = io.StringIO(newline="")
     writer = csv.writer(stream)
     path, prediction, *scores, note, error = columns.names
-    writer.writerow([path, "truth", prediction, *scores, note, error])
+    writer.writerow([path, TRUTH, prediction, *scores, note, error])
     for record, values in zip(outcome.records, outcome.truth, strict=True):
         row = columns.row(record)
         # A number is not known where the row failed, or an output of --top-k left it out.

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from clipcls.columns import TRUTH
 from clipcls.errors import InputError, LabelError, OptionError
 from clipcls.evaluation.join import (
     Found,
@@ -190,8 +191,8 @@ def _settled(
         for pair, cell in zip(pairs, cells, strict=True)
         if (cell or options.multi_label) and all(value in known for value in cell)
     ]
-    if "truth" in (label.name for label in chosen):
-        raise LabelError("the label 'truth' is a column of predictions.csv: rename it")
+    if TRUTH in (label.name for label in chosen):
+        raise LabelError(f"the label '{TRUTH}' is a column of predictions.csv: rename it")
     if not kept:
         raise InputError("no image is left: every row's truth is empty or no label")
     places = list(range(len(kept)))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipcls.columns import AFTER, BEFORE, GROUPS
+from clipcls.columns import AFTER, BEFORE, GROUPS, TRUTH
 from clipcls.errors import InputError, MissingExtraError, OptionError
 from clipcls.options import OutputFormat, OutputOptions
 from clipcls.text import original_path
@@ -154,12 +154,13 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _texts(columns: Iterable[str]) -> list[str]:
-    """The text columns: the fixed ones and, where `--top-k` was used, the ranked labels."""
+    """The text columns: the fixed ones, an evaluation's truth, the ranked labels of `--top-k`."""
     names = list(columns)
+    # By place, not by name only: a label may be called `label_2`, or `truth`.
+    known = [TRUTH] if names[1:2] == [TRUTH] else []
     ranked = []
-    # By place, not by name only: a label may be called `label_2`.
-    for rank, place in enumerate(range(len(BEFORE), len(names), 2), start=1):
+    for rank, place in enumerate(range(len(BEFORE) + len(known), len(names), 2), start=1):
         if names[place : place + 2] != [f"label_{rank}", f"probability_{rank}"]:
             break
         ranked.append(names[place])
-    return ["path", "prediction", *ranked, *AFTER]
+    return ["path", *known, "prediction", *ranked, *AFTER]

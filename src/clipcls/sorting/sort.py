@@ -139,12 +139,12 @@ def sort_images(
                 (dest / SORTED_MARK).write_text(_MARK, encoding="utf-8")
             except OSError as error:
                 raise OutputError(f"cannot write in {dest}: {reason_of(error)}") from error
-        observer.sorting(len(placed))
+        observer.working(len(placed))
         for start in range(0, len(placed), _BATCH):
             batch = placed[start : start + _BATCH]
             for decision, problem in _placed(batch, plan.labels, dest, journal, options.by):
                 report.add(decision, problem)
-                observer.placed()
+                observer.worked()
     return report
 
 
@@ -167,7 +167,7 @@ def undo_sort(dest: str | os.PathLike[str], observer: Observer | None = None) ->
         report = UndoReport()
         folder = Sorted(dest, journal.before.id)
         undone = []
-        observer.sorting(len(journal.entries))
+        observer.working(len(journal.entries))
         # Backwards, as an image may have been moved on from where the first sort put it.
         for entry in reversed(list(journal.entries.values())):
             try:
@@ -180,7 +180,7 @@ def undo_sort(dest: str | os.PathLike[str], observer: Observer | None = None) ->
                 undone.append(entry.n)
                 report.put_back += reason == "" and entry.by is SortBy.MOVE
                 report.removed += reason == "" and entry.by is not SortBy.MOVE
-            observer.placed()
+            observer.worked()
         for name in journal.made:
             with suppress(OSError):  # not empty, so not ours alone
                 (dest / name).rmdir()

@@ -1,0 +1,221 @@
+"""A page on disk: an HTML file with style and script in it, thumbnails beside it or in it too."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import clipcls
+from clipcls.errors import OptionError, OutputError, OutputExistsError
+from clipcls.observer import Observer
+from clipcls.options import DecodeOptions, Truncated
+from clipcls.outputs.base import write_file
+from clipcls.page.content import content_of, shown
+from clipcls.page.facts import facts_of
+from clipcls.page.subject import Subject
+from clipcls.page.thumbnails import Thumbnail, thumbnails
+from clipcls.text import visible
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+PAGE = "index.html"
+_SCRIPTS = ("state.js", "filter.js", "gallery.js", "viewer.js", "main.js")
+_MARK = b'<meta name="generator" content="clipcls'
+_HEAD_BYTES = 2000
+_CHUNK = 500
+"""Thumbnails of one element of a page that holds them; an element is read when it is needed."""
+_is_ours = re.compile(r"\d{6}(-large)?\.jpg").fullmatch
+
+
+@dataclass(frozen=True)
+class PageReport:
+    """What became of a page.
+
+    Attributes:
+        path: The HTML file.
+        images: How many images it shows.
+        missing: How many of those have no thumbnail, because they are gone or cannot be decoded.
+        reason: Why, of the first one.
+    """
+
+    path: Path
+    images: int
+    missing: int
+    reason: str = ""
+
+
+def check_page(page: Path, *, overwrite: bool) -> None:
+    """Make sure, before anything is made, that a page can be written in a folder.
+
+    Args:
+        page: The HTML file.
+        overwrite: Whether a page of clipcls may be replaced.
+
+    Raises:
+        OptionError: Something that clipcls did not write is in its place, or the folder is a file.
+        OutputExistsError: A page is there and may not be replaced.
+    """
+    where = visible(str(page))
+    if page.parent.exists() and not page.parent.is_dir():
+        raise OptionError(f"{visible(str(page.parent))} is no folder: name another one")
+    if not page.exists():
+        return
+    head = b""
+    with suppress(OSError), page.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    if _MARK not in head:
+        raise OptionError(f"{where} was not written by clipcls: choose another place")
+    if not overwrite:
+        raise OutputExistsError(f"{where} exists: --overwrite replaces it, or choose another place")
+
+
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Make sure that a folder is empty, or holds a page that may be replaced.
+
+    Raises:
+        OptionError: It holds something else, or is a file.
+        OutputExistsError: It holds a page and may not be replaced.
+    """
+    check_page(folder / PAGE, overwrite=overwrite)
+    if not (folder / PAGE).exists() and folder.is_dir() and any(folder.iterdir()):
+        raise OptionError(
+            f"{visible(str(folder))} holds files but no report of clipcls: choose another folder"
+        )
+
+
+def write_page(
+    subject: Subject,
+    page: Path,
+    *,
+    single_file: bool = False,
+    observer: Observer | None = None,
+) -> PageReport:
+    """Write the page of a subject, also over another one; `check_page` and `check_folder` ask.
+
+    The thumbnails lie in a folder beside the page whose name comes from the content, and the page
+    is written when they are complete. So a page that is replaced is whole until the new one is.
+
+    Args:
+        subject: What is shown.
+        page: The HTML file; its folder is made.
+        single_file: Whether thumbnails go into the page instead.
+        observer: Told about the progress.
+
+    Raises:
+        OptionError: What is in its place was not written by clipcls.
+        OutputError: Something cannot be written.
+    """
+    check_page(page, overwrite=True)
+    observer = observer or Observer()
+    content = content_of(subject)
+    folder = None if single_file else page.parent / f"images-{content['digest'][:8]}"
+    try:
+        (folder or page.parent).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make {visible(str(folder or page.parent))}: {error.strerror or error}"
+        ) from error
+    made = []
+    observer.working(len(subject.records))
+    paths = [record.path for record in subject.records]
+    for place, thumbnail in enumerate(thumbnails(paths, page, folder, _decoding(subject))):
+        if folder is not None and thumbnail.small:
+            write_file(folder / f"{place:06}.jpg", thumbnail.small)
+            thumbnail = Thumbnail(link=thumbnail.link)
+        made.append(thumbnail)
+        observer.worked()
+    whole = shown(content, made, folder.name if folder else "")
+    write_file(page, _html(subject, whole, made if single_file else ()).encode())
+    _remove_old(page.parent, keep=folder)
+    reasons = [thumbnail.reason for thumbnail in made if thumbnail.reason]
+    return PageReport(page, len(made), len(reasons), reasons[0] if reasons else "")
+
+
+def _decoding(subject: Subject) -> DecodeOptions:
+    """Show whatever can be shown, also of a file that ends too early."""
+    limit = subject.made_by.get("decode", {}).get("max_megapixels")
+    largest = limit if isinstance(limit, (int, float)) else DecodeOptions.max_megapixels
+    return DecodeOptions(max_megapixels=largest, truncated=Truncated.ACCEPT)
+
+
+def _remove_old(folder: Path, keep: Path | None) -> None:
+    """Remove the thumbnails of the page that was replaced, and nothing that has another name."""
+    for old in folder.glob("images-????????"):
+        if old == keep or old.is_symlink() or not old.is_dir():
+            continue
+        # What cannot be removed does no harm.
+        with suppress(OSError):
+            for file in old.iterdir():
+                if _is_ours(file.name):
+                    file.unlink()
+            old.rmdir()
+
+
+def _html(subject: Subject, content: Mapping[str, Any], inside: Sequence[Thumbnail]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("clipcls.page"), autoescape=True, undefined=StrictUndefined
+    )
+
+    def source(name: str) -> Markup:
+        return Markup(environment.loader.get_source(environment, name)[0].strip())  # type: ignore[union-attr]  # noqa: S704
+
+    style, scripts = source("page.css"), [source(name) for name in _SCRIPTS]
+    return environment.get_template("page.html").render(
+        title=subject.name,
+        version=clipcls.__version__,
+        facts=facts_of(subject),
+        has_truth=subject.truth is not None,
+        multi_label=subject.multi_label,
+        style=style,
+        scripts=scripts,
+        policy=_policy(style, scripts),
+        content=_embedded(content),
+        chunks=list(_chunks(inside)),
+    )
+
+
+def _policy(style: str, scripts: Sequence[str]) -> str:
+    """Return the Content-Security-Policy: what is in the page runs, and nothing else ever does.
+
+    Images may come from the disk or the page, nothing from or to a network.
+    """
+
+    def hashed(text: str) -> str:
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        return f"'sha256-{digest}'"
+
+    allowed = {
+        "default-src": "'none'",
+        "script-src": " ".join(map(hashed, scripts)),
+        "style-src": hashed(style),
+        "img-src": "'self' file: data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in allowed.items())
+
+
+def _embedded(value: object) -> Markup:
+    """Return JSON that cannot end the element that it stands in."""
+    from markupsafe import Markup
+
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
+
+
+def _chunks(inside: Sequence[Thumbnail]) -> Iterator[Markup]:
+    """Yield the thumbnails that a page holds, so many at a time, as base64."""
+    for start in range(0, len(inside), _CHUNK):
+        part = inside[start : start + _CHUNK]
+        yield _embedded([base64.b64encode(thumbnail.small).decode() for thumbnail in part])

@@ -1,0 +1,135 @@
+"use strict";
+// One image, large, with its probabilities.
+
+const viewer = byId("viewer");
+let current = -1; // image
+let at = -1; // its place in `order`, -1 in the queue
+let queueing = false;
+
+function openViewer(place) {
+  queueing = false;
+  at = place;
+  show(order[place]);
+}
+
+function openQueue() {
+  const image = nextInQueue();
+  if (image < 0) {
+    announce(skipped.size ? "Only skipped images are left" : "Every image has a label");
+    skipped.clear();
+    if (viewer.open) viewer.close();
+    return;
+  }
+  queueing = true;
+  at = -1;
+  show(image);
+}
+
+function show(image) {
+  current = image;
+  const picture = byId("viewer-image");
+  const note = byId("viewer-note");
+  const notes = [data.errors[image], data.notes[image], data.missing[image]].filter(Boolean);
+  const small = thumbnail(image);
+  picture.alt = nameOf(data.paths[image]);
+  picture.onerror = () => {
+    picture.onerror = null;
+    if (small && picture.src !== small) picture.src = small;
+    tellNotes(note, [...notes, "the original is not where it was, so this is its thumbnail"]);
+  };
+  const source = data.links[image] || small;
+  picture.hidden = !source;
+  if (source) picture.src = source;
+  else picture.removeAttribute("src");
+  tellNotes(note, notes);
+  byId("viewer-name").textContent = nameOf(data.paths[image]);
+  byId("viewer-name").title = data.paths[image];
+  byId("viewer-back").hidden = queueing;
+  byId("viewer-on").textContent = queueing ? "Skip →" : "On →";
+  byId("viewer-on").setAttribute("aria-label", queueing ? "Skip this image" : "Next image");
+  drawTruth();
+  if (!viewer.open) viewer.showModal();
+  byId("viewer-bars").scrollTop = 0;
+}
+
+function tellNotes(note, notes) {
+  note.hidden = !notes.length;
+  note.textContent = [...new Set(notes)].join("; ");
+}
+
+/** Draw everything that a label changes. */
+function drawTruth() {
+  const image = current;
+  const truth = truthOf(image);
+  const predicted = data.predicted[image];
+  byId("viewer-place").textContent = queueing ? queueText() : `${number(at + 1)} of ${number(order.length)}`;
+  const right = isRight(image);
+  const verdict = byId("viewer-verdict");
+  verdict.className = right === null ? "" : right ? "right" : "wrong";
+  verdict.textContent = predicted === FAILED ? "Failed"
+    : right === null ? `Predicted ${names[predicted]}` : right ? `✓ ${names[predicted]}` : `✕ ${names[predicted]}, in truth ${said(truth)}`;
+  const choice = byId("viewer-truth");
+  choice.replaceChildren(make("option", { value: "", text: data.multiLabel && truth ? said(truth) : "not labelled" }),
+    ...data.labels.map((name, place) => make("option", { value: place, text: `${data.multiLabel && truth?.includes(place) ? "✓ " : ""}${name}` })));
+  choice.value = !data.multiLabel && truth ? truth[0] : "";
+  const keys = keysOf(image);
+  const pairs = data.bars[image];
+  const bars = [];
+  for (let place = 0; place < pairs.length; place += 2) bars.push(bar(image, pairs[place], pairs[place + 1], keys, truth));
+  // Labels that a key sets are there also where their probability does not show.
+  for (const label of keys) if (!pairs.some((value, place) => place % 2 === 0 && value === label)) bars.push(bar(image, label, null, keys, truth));
+  byId("viewer-bars").replaceChildren(...bars);
+  const rest = data.labels.length - bars.length;
+  const least = pairs.length ? pairs[pairs.length - 1] : 0;
+  byId("viewer-rest").textContent = rest > 0 && predicted !== FAILED ? `${number(rest)} more ${rest === 1 ? "label" : "labels"} at ${percent(least)} or less` : "";
+}
+
+function bar(image, label, probability, keys, truth) {
+  const key = keys.indexOf(label);
+  const button = make("button", { type: "button", "aria-pressed": String(Boolean(truth?.includes(label))), on: { click: () => choose(label) } },
+    make("span", { class: "key" }, ...(key >= 0 ? [make("kbd", { text: key + 1 })] : [])),
+    make("span", { class: "name", text: names[label] }),
+    make("span", { class: "probability", text: probability === null ? (data.predicted[image] === FAILED ? "" : "–") : percent(probability) }),
+    make("span", { class: "meter" }));
+  button.style.setProperty("--share", probability ?? 0);
+  return make("li", { class: label === data.predicted[image] ? "predicted" : "" }, button);
+}
+
+/** Set the label of the open image; in the queue, go on to the next one. */
+function choose(label) {
+  setLabel(current, label, queueing ? data.chosenBy.queue : data.chosenBy.person);
+  if (queueing && !data.multiLabel) openQueue();
+}
+
+function queueText() {
+  const whole = wholeRounds().length;
+  const round = data.queue.rounds[whole];
+  if (!round) return "All rounds are done";
+  const left = round.filter((image) => !marks.has(image)).length;
+  return `Round ${whole + 1}: ${left} of ${round.length} to go`;
+}
+
+function step(by) {
+  if (queueing) {
+    if (by > 0) {
+      if (!marks.has(current)) skipped.add(current);
+      openQueue();
+    }
+    return;
+  }
+  const next = at + by;
+  if (next < 0 || next >= order.length) return;
+  at = next;
+  show(order[at]);
+}
+
+viewer.addEventListener("close", () => {
+  byId("viewer-image").onerror = null;
+  byId("viewer-image").removeAttribute("src");
+  if (!queueing && order.length) focusOn(at);
+  current = -1;
+});
+
+changed.add((image) => {
+  if (image === current) drawTruth();
+});

@@ -1,0 +1,108 @@
+"""Small upright images for the gallery, and what the browser opens when one is clicked."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+from PIL import Image
+
+from clipcls.errors import DecodeError
+from clipcls.inputs.decode import load_image
+from clipcls.options import DecodeOptions
+from clipcls.outputs.base import write_file
+
+THUMBNAIL = 256
+LARGE = 1600
+"""Pixels of the longer side."""
+_QUALITY = 80
+_HEAD_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """What the page has of an image.
+
+    Attributes:
+        small: The thumbnail as a JPEG file; empty where there is none.
+        link: Where the large view finds the image, relative to the page; empty where the browser
+            has nothing but the thumbnail.
+        reason: Why there is no thumbnail, or empty.
+    """
+
+    small: bytes = b""
+    link: str = ""
+    reason: str = ""
+
+
+def thumbnails(
+    paths: Sequence[str], page: Path, folder: Path | None, options: DecodeOptions
+) -> Iterator[Thumbnail]:
+    """Yield the thumbnail of each image, in order, made in threads.
+
+    The large view opens the original. A format that browsers do not show (TIFF, HEIC) is converted
+    to a JPEG of at most `LARGE` pixels instead.
+
+    Args:
+        paths: The images.
+        page: The HTML file from which links lead.
+        folder: Where converted images go; None makes none.
+        options: What is taken for an image.
+
+    Raises:
+        OutputError: A converted image cannot be written.
+    """
+    make = partial(_made, page=page, folder=folder, options=options)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            yield from pool.map(make, range(len(paths)), paths)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _made(
+    place: int, path: str, *, page: Path, folder: Path | None, options: DecodeOptions
+) -> Thumbnail:
+    try:
+        image = load_image(path, options).image
+    except DecodeError as error:
+        return Thumbnail(reason=str(error))
+    link = _link(path, page) if _is_shown_by_browsers(path) else ""
+    if not link and folder is not None:
+        large = folder / f"{place:06}-large.jpg"
+        write_file(large, _jpeg(image, LARGE))
+        link = f"{folder.name}/{large.name}"
+    return Thumbnail(_jpeg(image, THUMBNAIL), link)
+
+
+def _jpeg(image: Image.Image, side: int) -> bytes:
+    small = image.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3)
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=_QUALITY)
+    return stream.getvalue()
+
+
+def _is_shown_by_browsers(path: str) -> bool:
+    with open(path, "rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    return (
+        head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8"))
+        or (head[:4], head[8:12]) == (b"RIFF", b"WEBP")
+        or head[4:12] in (b"ftypavif", b"ftypavis")
+    )
+
+
+def _link(path: str, page: Path) -> str:
+    """Return the relative address of an image, empty where there is none (another drive)."""
+    try:
+        relative = os.path.relpath(os.path.realpath(path), os.path.realpath(page.parent))
+    except ValueError:
+        return ""
+    return quote(os.fsencode(relative.replace(os.sep, "/")))
