@@ -350,7 +350,7 @@ def test_one_image_that_fails_is_named_and_never_undone(
     before = snapshot(case.folder)
 
     class Meddler(Observer):
-        def sorting(self, total: int) -> None:
+        def working(self, total: int) -> None:
             case.images[0].write_bytes(b"changed between plan and act")
             (case.dest / "cat").mkdir()
             (case.dest / "cat" / "x-2.jpg").write_bytes(b"somebody's")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from types import FrameType
@@ -118,8 +119,8 @@ def classify(
     output_options = OutputOptions(
         path, output_format, top_k, logits, similarities, overwrite=overwrite, resume=resume
     )
-    if sort_into is not None or sort_by is not None:
-        _check_sort(sort_into, output_options)
+    then = _Then(output_options, report, sort_into, sort_by)
+    then.check()
     scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration)
     decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
     discovery = DiscoveryOptions(
@@ -128,16 +129,12 @@ def classify(
     runtime = run_flags.runtime_options(
         *(device, precision, batch_size, workers), *(cache, cache_dir, verify_cache)
     )
-    if report is not None and path is None:
-        raise OptionError("--report is made from the output: give it a file with -o FILE")
     asked = flags.labels_and_templates(
         labels, label, labels_file, template, templates, inputs=inputs, quiet=quiet
     )
 
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
     from clipcls.console import TerminalObserver, show_image
-    from clipcls.page.build import PAGE, check_folder, write_page
-    from clipcls.page.subject import read_subject
     from clipcls.question import Inputs, Question
     from clipcls.records import Failure, Prediction
     from clipcls.run import Job
@@ -153,9 +150,6 @@ def classify(
             if path and path.is_file()
         ),
     )
-    if report is not None:
-        # With what replaces or continues the output, its report is replaced too.
-        check_folder(report, overwrite=overwrite or resume)
     terminal = on_terminal()
     raw = output is not None or output_format or logits or similarities
     # One file and a terminal to look at: a person wants to see it.
@@ -168,28 +162,56 @@ def classify(
             show_image(observer.last, top_k)
         elif one and isinstance(observer.last, Failure):
             observer.say(f"{observer.last.path}: {observer.last.reason}")
-        if report is not None and path is not None and exit_code in (0, 3):
-            made = write_page(read_subject(path, output_format), report / PAGE, observer=observer)
-            observer.page_written(made)
-        if sort_into is not None and path is not None and exit_code in (0, 3):
-            options = SortOptions(sort_by or SortBy.COPY, format=output_format)
-            exit_code = max(exit_code, sorted_into(path, sort_into, options, observer))
+        if exit_code in (0, 3):
+            exit_code = max(exit_code, then.act(observer))
     raise typer.Exit(exit_code)
 
 
-def _check_sort(dest: Path | None, output: OutputOptions) -> None:
-    """Refuse a sort that could not follow, before anything is scored.
+@dataclass(frozen=True)
+class _Then:
+    """What is made of the output once it is complete."""
 
-    Raises:
-        OptionError: Naming the flag.
-    """
-    if dest is None:
-        raise OptionError("--sort-by needs the folder to sort into: give --sort-into DEST")
-    if output.path is None or (output.path.exists() and not output.path.is_file()):
-        raise OptionError("--sort-into needs the rows in a file: give -o FILE")
-    from clipcls.sorting.sort import check_destination
+    output: OutputOptions
+    report: Path | None
+    sort_into: Path | None
+    sort_by: SortBy | None
 
-    check_destination(dest)
+    def check(self) -> None:
+        """Refuse what could not follow, before anything is scored.
+
+        Raises:
+            OptionError: Naming the flag.
+            OutputExistsError: The report's folder has something in it.
+        """
+        path = self.output.path
+        if self.sort_by is not None and self.sort_into is None:
+            raise OptionError("--sort-by needs the folder to sort into: give --sort-into DEST")
+        for flag, wanted in (("--report", self.report), ("--sort-into", self.sort_into)):
+            if wanted is not None and (path is None or (path.exists() and not path.is_file())):
+                raise OptionError(f"{flag} needs the rows in a file: give -o FILE")
+        if self.report is not None:
+            from clipcls.page.build import check_folder
+
+            # With what replaces or continues the output, its report is replaced too.
+            check_folder(self.report, overwrite=self.output.overwrite or self.output.resume)
+        if self.sort_into is not None:
+            from clipcls.sorting.sort import check_destination
+
+            check_destination(self.sort_into)
+
+    def act(self, observer: TerminalObserver) -> int:
+        """Write the page, then sort, which may move what the page shows; return the exit code."""
+        path = self.output.path
+        if path is not None and self.report is not None:
+            from clipcls.page.build import PAGE, write_page
+            from clipcls.page.subject import read_subject
+
+            subject = read_subject(path, self.output.format)
+            observer.page_written(write_page(subject, self.report / PAGE, observer=observer))
+        if path is None or self.sort_into is None:
+            return 0
+        options = SortOptions(self.sort_by or SortBy.COPY, format=self.output.format)
+        return sorted_into(path, self.sort_into, options, observer)
 
 
 def _execute(job: Job, observer: TerminalObserver, stdout: BinaryIO | None = None) -> int:
