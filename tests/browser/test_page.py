@@ -173,7 +173,7 @@ def test_three_labels_by_keyboard_are_kept_downloaded_and_evaluated(
 
     browser.one(".tile[data-image='0']").click()
     browser.press("1", "\ue014", "3", "\ue014", "2")
-    assert "Undone" not in browser.one("#said").text
+    assert browser.one("#viewer-said").text.endswith(": green")
     browser.press("u", "3", "\ue00c")
     browser.wait("!document.getElementById('viewer').open")
     assert sorted(browser.texts(".truth.own")) == ["blue", "blue", "red"]
@@ -304,8 +304,10 @@ def test_the_policy_stops_what_is_not_of_the_page(browser: Browser, tmp_path: Pa
 
 def test_what_a_screen_reader_needs_is_there(opened: Opened, tmp_path: Path) -> None:
     browser = opened(subject_of(pictures(tmp_path / "in", 12)))
-    for landmark in ("header", "nav[aria-label]", "main", "[role=status]"):
+    for landmark in ("header", "nav[aria-label]", "main", "h1", "main [role=status]"):
         assert len(browser.ask(f"[...document.querySelectorAll('{landmark}')]")) == 1
+    # What is outside of an open dialog is silent.
+    assert len(browser.ask("[...document.querySelectorAll('#viewer [role=status]')]")) == 1
     unnamed = """[...document.querySelectorAll("button, input, select")].filter((e) =>
         !(e.getAttribute("aria-label") || e.textContent.trim() || e.labels?.length)).length"""
     assert browser.ask(unnamed) == 0

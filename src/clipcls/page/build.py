@@ -20,7 +20,7 @@ from clipcls.outputs.base import write_file
 from clipcls.page.content import content_of, shown
 from clipcls.page.facts import facts_of
 from clipcls.page.subject import Subject
-from clipcls.page.thumbnails import Thumbnail, thumbnails
+from clipcls.page.thumbnails import Thumbnail, thumbnails, write_image
 from clipcls.text import visible
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def write_page(
     paths = [record.path for record in subject.records]
     for place, thumbnail in enumerate(thumbnails(paths, page, folder, _decoding(subject))):
         if folder is not None and thumbnail.small:
-            write_file(folder / f"{place:06}.jpg", thumbnail.small)
+            write_image(folder / f"{place:06}.jpg", thumbnail.small)
             thumbnail = Thumbnail(link=thumbnail.link)
         made.append(thumbnail)
         observer.drawn()

@@ -61,14 +61,18 @@ def read_subject(path: Path, format: OutputFormat | None = None) -> Subject:
     return Subject(name, found.labels, found.records, truth, multi_label, found.manifest)
 
 
-def subject_of(outcome: Outcome) -> Subject:
-    """Return an outcome of an evaluation, with its truth."""
+def subject_of(outcome: Outcome, name: str) -> Subject:
+    """Return an outcome of an evaluation, with its truth, under a name for the title."""
     made_by = {
         **outcome.made_by,
         "versions": {"clipcls": clipcls.__version__},
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
-    name = printable_path(outcome.name)
     return Subject(
-        name, outcome.labels, outcome.records, outcome.truth, outcome.multi_label, made_by
+        printable_path(name),
+        outcome.labels,
+        outcome.records,
+        outcome.truth,
+        outcome.multi_label,
+        made_by,
     )
