@@ -151,6 +151,22 @@ def test_right_and_wrong_are_marked_and_the_matrix_filters(opened: Opened, tmp_p
     assert names(browser) == [Path(paths[0]).name]
 
 
+def test_of_many_labels_the_confused_pairs_are_listed(opened: Opened, tmp_path: Path) -> None:
+    labels = tuple(f"label {i}" for i in range(40))
+    paths = pictures(tmp_path / "in", 40)
+    scores = [[0.9 if k == i else 0.1 / 39 for k in range(40)] for i in range(40)]
+    scores[1] = scores[2] = scores[3]
+    records = [prediction(i, paths[i], labels, row) for i, row in enumerate(scores)]
+    truth = [(label,) for label in labels]
+    truth[2] = truth[1]
+    browser = opened(Subject("predictions.csv", labels, records, truth))
+    assert browser.one("#confusion summary").text == "Confusion: 38 of 40 images right (95.0 %)"
+    browser.one("#confusion summary").click()
+    assert browser.texts("#matrix li") == ["2 label 1 taken for label 3"]
+    browser.one("#matrix li button").click()
+    assert sorted(names(browser)) == sorted(Path(paths[i]).name for i in (1, 2))
+
+
 # ---- correcting
 
 
@@ -254,6 +270,20 @@ def test_several_labels_to_an_image_are_added_and_removed(opened: Opened, tmp_pa
     assert row["label"] == "green;blue"
 
 
+def test_the_truth_of_an_evaluation_is_downloaded_with_corrections(
+    opened: Opened, tmp_path: Path
+) -> None:
+    subject = subject_of(pictures(tmp_path / "in", 3))
+    truth = [("red",), (), ("blue",)]
+    browser = opened(Subject("predictions.csv", subject.labels, subject.records, truth))
+    assert browser.all("#next") == []
+    browser.one(".tile[data-image='2']").click()
+    browser.press("2", "\ue00c")
+    found = rows(browser.downloaded("labels.csv"))
+    paths = [record.path for record in subject.records]
+    assert found == [{"path": paths[0], "label": "red"}, {"path": paths[2], "label": "green"}]
+
+
 # ---- names are data
 
 
@@ -335,6 +365,17 @@ def test_nothing_is_wider_than_a_phone(opened: Opened, tmp_path: Path) -> None:
     assert browser.ask(wide) == 390
     browser.all(".tile")[0].click()
     assert browser.ask("viewer.scrollWidth") <= 390
+
+
+def test_five_thousand_images_are_painted_in_two_seconds(opened: Opened, tmp_path: Path) -> None:
+    [path] = pictures(tmp_path / "in", 1)
+    labels = tuple(f"label {i}" for i in range(12))
+    browser = opened(subject_of([f"{path}/{i}.jpg" for i in range(5_000)], labels))
+    paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+    assert browser.wait(paint) < 2_000
+    assert browser.ask("document.querySelectorAll('.tile').length") > 10
+    ready = "performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
+    assert browser.ask(ready) < 2_000
 
 
 def test_twenty_thousand_images_are_a_window_of_tiles(opened: Opened, tmp_path: Path) -> None:
