@@ -15,6 +15,7 @@ from PIL import Image
 
 from clipcls.errors import DecodeError, OutputError
 from clipcls.inputs.decode import load_image
+from clipcls.models.devices import usable_cpus
 from clipcls.options import DecodeOptions
 from clipcls.text import visible
 
@@ -59,7 +60,7 @@ def thumbnails(
         OutputError: A converted image cannot be written.
     """
     make = partial(_made, page=page, folder=folder, options=options)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cpus()) as pool:
         try:
             yield from pool.map(make, range(len(paths)), paths)
         finally:
