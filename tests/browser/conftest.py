@@ -94,7 +94,9 @@ def _driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Pat
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     from selenium.webdriver.chrome.service import Service
 
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next(filter(None, map(shutil.which, names)), None)
+    chromedriver = shutil.which("chromedriver")
     if chromium is None or chromedriver is None:
         pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
     downloads = tmp_path_factory.mktemp("downloads")

@@ -56,6 +56,20 @@ def test_a_run_whose_every_part_is_known_loads_no_torch(program: Program, tmp_pa
     assert (tmp_path / "second.csv").read_bytes() == (tmp_path / "first.csv").read_bytes()
 
 
+def test_a_report_is_made_without_torch(program: Program, tmp_path: Path) -> None:
+    out, page = tmp_path / "out.csv", tmp_path / "page.html"
+    job = ["classify", PHOTOS, "--labels", "cat,dog", "--model", "mini", "-o", out]
+    assert program(*job).returncode == 0
+    again = ["report", str(out), "-o", str(page), "--single-file"]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *again], capture_output=True, text=True, timeout=60
+    )
+    code, heavy = json.loads(done.stdout.splitlines()[-1])
+    assert code == 0, done.stderr
+    assert not {"torch", "open_clip", "matplotlib"} & set(heavy)
+    assert page.stat().st_size > 50_000
+
+
 def test_a_complete_output_of_another_model_is_refused_without_torch(
     program: Program, checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -240,4 +240,5 @@ def _tell(
         reports.write_json(report / reports.COMPARISON, content)
     for outcome, metrics, found in zip(outcomes, measured, documents, strict=True):
         folder = reports.write_report(report, outcome, metrics, found, own_folder=several)
-        observer.page_written(write_page(subject_of(outcome), folder / PAGE, observer=observer))
+        subject = subject_of(outcome, outcome.name if several else "Evaluation")
+        observer.page_written(write_page(subject, folder / PAGE, observer=observer))

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from clipcls.outputs.base import write_file
 from clipcls.page.content import content_of, shown
 from clipcls.page.facts import facts_of
 from clipcls.page.subject import Subject
-from clipcls.page.thumbnails import Thumbnail, thumbnails
+from clipcls.page.thumbnails import Thumbnail, thumbnails, write_image
 from clipcls.text import visible
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def write_page(
     paths = [record.path for record in subject.records]
     for place, thumbnail in enumerate(thumbnails(paths, page, folder, _decoding(subject))):
         if folder is not None and thumbnail.small:
-            write_file(folder / f"{place:06}.jpg", thumbnail.small)
+            write_image(folder / f"{place:06}.jpg", thumbnail.small)
             thumbnail = Thumbnail(link=thumbnail.link)
         made.append(thumbnail)
         observer.worked()
@@ -141,7 +142,7 @@ def write_page(
 
 def _decoding(subject: Subject) -> DecodeOptions:
     """Show whatever can be shown, also of a file that ends too early."""
-    limit = subject.made_by.get("decode", {}).get("max_megapixels")
+    limit = subject.known("decode").get("max_megapixels")
     largest = limit if isinstance(limit, (int, float)) else DecodeOptions.max_megapixels
     return DecodeOptions(max_megapixels=largest, truncated=Truncated.ACCEPT)
 
@@ -166,11 +167,10 @@ def _html(subject: Subject, content: Mapping[str, Any], inside: Sequence[Thumbna
     environment = Environment(
         loader=PackageLoader("clipcls.page"), autoescape=True, undefined=StrictUndefined
     )
-
-    def source(name: str) -> Markup:
-        return Markup(environment.loader.get_source(environment, name)[0].strip())  # type: ignore[union-attr]  # noqa: S704
-
-    style, scripts = source("page.css"), [source(name) for name in _SCRIPTS]
+    folder = files("clipcls.page") / "templates"
+    style, *scripts = (
+        Markup((folder / name).read_text(encoding="utf-8")) for name in ("page.css", *_SCRIPTS)
+    )
     return environment.get_template("page.html").render(
         title=subject.name,
         version=clipcls.__version__,
@@ -211,7 +211,7 @@ def _embedded(value: object) -> Markup:
     from markupsafe import Markup
 
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def _chunks(inside: Sequence[Thumbnail]) -> Iterator[Markup]:

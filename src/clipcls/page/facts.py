@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 from clipcls.outputs.manifest import model_of
 from clipcls.page.subject import Subject
@@ -40,15 +38,14 @@ class Facts:
 def facts_of(subject: Subject) -> Facts:
     """Return what is known about how a subject came about."""
     reasons = Counter(r.reason for r in subject.records if isinstance(r, Failure))
-    prompts = subject.made_by.get("prompts")
-    texts = prompts if isinstance(prompts, Mapping) else {}
+    texts = subject.known("prompts")
     return Facts(
-        known=tuple(_known(subject.made_by)),
+        known=tuple(_known(subject)),
         complete=model_of(subject.made_by) is not None and bool(texts),
         prompts=tuple(
             (label, tuple(own[:_MOST_PROMPTS]), max(len(own) - _MOST_PROMPTS, 0))
             for label in subject.labels
-            for own in [list(texts.get(label, ()))]
+            for own in [list(texts.get(label) or ())]
         ),
         images=len(subject.records),
         failed=reasons.total(),
@@ -56,25 +53,25 @@ def facts_of(subject: Subject) -> Facts:
     )
 
 
-def _known(made_by: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    name = model_of(made_by)
+def _known(subject: Subject) -> Iterator[tuple[str, str]]:
+    name = model_of(subject.made_by)
     if name is not None:
         yield "Model", name
-        yield "Precision", str(made_by["model"].get("precision", "not known"))
-    scoring = made_by.get("scoring", {})
+        yield "Precision", str(subject.known("model").get("precision", "not known"))
+    scoring = subject.known("scoring")
     if scoring:
         yield "Scores", "each label alone" if scoring.get("multi_label") else "softmax"
     for key, title in (("threshold", "Threshold"), ("margin", "Margin")):
         if scoring.get(key) is not None:
-            yield title, f"{scoring[key]:g}"
+            yield title, str(scoring[key])
     if scoring.get("calibration"):
-        yield "Calibrated", f"temperature {scoring['calibration'].get('temperature', 1):.3f}"
-    fit = made_by.get("decode", {}).get("fit")
+        yield "Calibrated", "yes"
+    fit = subject.known("decode").get("fit")
     if fit is not None:
         yield "Fit", str(fit)
-    when = made_by.get("finished") or made_by.get("started")
+    when = subject.made_by.get("finished") or subject.made_by.get("started")
     if when:
-        yield "Date", datetime.fromisoformat(str(when)).strftime("%Y-%m-%d %H:%M %Z").strip()
-    version = made_by.get("versions", {}).get("clipcls")
+        yield "Date", str(when).replace("T", " ").replace("+00:00", " UTC")
+    version = subject.known("versions").get("clipcls")
     if version:
         yield "clipcls", str(version)

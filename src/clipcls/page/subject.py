@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,11 @@ class Subject:
     multi_label: bool = False
     made_by: Mapping[str, Any] = field(default_factory=dict)
 
+    def known(self, part: str) -> Mapping[str, Any]:
+        """Return a part of `made_by`, empty where it is not known or is no mapping."""
+        found = self.made_by.get(part)
+        return found if isinstance(found, Mapping) else {}
+
 
 def read_subject(path: Path, format: OutputFormat | None = None) -> Subject:
     """Read an output of `clipcls classify`, or the `predictions.csv` of an evaluation.
@@ -49,7 +54,9 @@ def read_subject(path: Path, format: OutputFormat | None = None) -> Subject:
         InputError: It cannot be read, is no such output, or no image in it was scored.
     """
     found = read_predictions(path, format)
-    multi_label = bool(found.manifest.get("scoring", {}).get("multi_label"))
+    name = printable_path(path.name)
+    subject = Subject(name, found.labels, found.records, made_by=found.manifest)
+    multi_label = bool(subject.known("scoring").get("multi_label"))
     truth = None
     if found.truth is not None:
         # One label may hold a semicolon; several are joined by it.
@@ -57,18 +64,21 @@ def read_subject(path: Path, format: OutputFormat | None = None) -> Subject:
         multi_label = several
         parts = [cell.split(";") if several else [cell] for cell in found.truth]
         truth = [tuple(part for part in cell if part in found.labels) for cell in parts]
-    name = printable_path(path.name)
-    return Subject(name, found.labels, found.records, truth, multi_label, found.manifest)
+    return replace(subject, truth=truth, multi_label=multi_label)
 
 
-def subject_of(outcome: Outcome) -> Subject:
-    """Return an outcome of an evaluation, with its truth."""
+def subject_of(outcome: Outcome, name: str) -> Subject:
+    """Return an outcome of an evaluation, with its truth, under a name for the title."""
     made_by = {
         **outcome.made_by,
         "versions": {"clipcls": clipcls.__version__},
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
-    name = printable_path(outcome.name)
     return Subject(
-        name, outcome.labels, outcome.records, outcome.truth, outcome.multi_label, made_by
+        printable_path(name),
+        outcome.labels,
+        outcome.records,
+        outcome.truth,
+        outcome.multi_label,
+        made_by,
     )

@@ -13,10 +13,11 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from clipcls.errors import DecodeError
+from clipcls.errors import DecodeError, OutputError
 from clipcls.inputs.decode import load_image
+from clipcls.models.devices import usable_cpus
 from clipcls.options import DecodeOptions
-from clipcls.outputs.base import write_file
+from clipcls.text import visible
 
 THUMBNAIL = 256
 LARGE = 1600
@@ -59,7 +60,7 @@ def thumbnails(
         OutputError: A converted image cannot be written.
     """
     make = partial(_made, page=page, folder=folder, options=options)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cpus()) as pool:
         try:
             yield from pool.map(make, range(len(paths)), paths)
         finally:
@@ -71,14 +72,29 @@ def _made(
 ) -> Thumbnail:
     try:
         image = load_image(path, options).image
-    except DecodeError as error:
+        link = _link(path, page) if _is_shown_by_browsers(path) else ""
+    # The second where it has gone meanwhile.
+    except (DecodeError, OSError) as error:
         return Thumbnail(reason=str(error))
-    link = _link(path, page) if _is_shown_by_browsers(path) else ""
     if not link and folder is not None:
         large = folder / f"{place:06}-large.jpg"
-        write_file(large, _jpeg(image, LARGE))
+        write_image(large, _jpeg(image, LARGE))
         link = f"{folder.name}/{large.name}"
     return Thumbnail(_jpeg(image, THUMBNAIL), link)
+
+
+def write_image(path: Path, data: bytes) -> None:
+    """Write a file that nobody reads before the page is there.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {visible(str(path))}: {error.strerror or error}"
+        ) from error
 
 
 def _jpeg(image: Image.Image, side: int) -> bytes:

@@ -173,6 +173,9 @@ function drawConfusion() {
   }
   byId("confusion").hidden = data.multiLabel || !counts.size;
   if (byId("confusion").hidden) return;
+  const judged = [...counts.values()].reduce((a, b) => a + b, 0);
+  const right = data.labels.reduce((sum, _, place) => sum + (counts.get(`${place},${place}`) || 0), 0);
+  byId("accuracy").textContent = data.truth ? `: ${number(right)} of ${images(judged)} right (${percent(right / judged)})` : "";
   const known = [...counts.keys()].map((key) => key.split(",").map(Number));
   const own = [...new Set(known.flat())].sort((a, b) => a - b);
   byId("matrix").replaceChildren(own.length <= MOST_CELLS ? confusionTable(own, counts) : confusionList(counts));

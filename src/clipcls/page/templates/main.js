@@ -53,8 +53,20 @@ function inGallery(target) {
   return target.closest("#grid") !== null || target === document.body || target === byId("gallery");
 }
 
-function setTheme(dark) {
-  document.documentElement.style.colorScheme = dark ? "dark" : "light";
+const THEME = "clipcls:theme";
+
+/** Show the page light or dark, as was chosen once, else as the system is. */
+function startTheme() {
+  let theme = null;
+  try { theme = localStorage.getItem(THEME); } catch { /* nothing is kept here */ }
+  const show = () => { document.documentElement.style.colorScheme = theme || "light dark"; };
+  byId("theme").addEventListener("click", () => {
+    const dark = theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    theme = dark ? "light" : "dark";
+    try { localStorage.setItem(THEME, theme); } catch { /* until it is closed, then */ }
+    show();
+  });
+  show();
 }
 
 function start() {
@@ -65,12 +77,12 @@ function start() {
   // Groups of one or two images are mostly air.
   const classes = new Set(data.predicted).size;
   byId("group").checked = filter.group = !data.truth && total >= 6 * classes;
-  byId("confusion").open = Boolean(data.truth);
   makeControls();
   byId("help-numbers").textContent = data.labels.length <= 9
     ? "set the true label, in the order of the labels" : "set the true label, in the order of the probabilities";
   const wide = matchMedia("(min-width: 800px)");
   byId("filters").open = wide.matches;
+  byId("confusion").open = data.truth && wide.matches && data.labels.length <= MOST_CELLS;
   wide.addEventListener("change", () => { byId("filters").open = wide.matches; });
 
   byId("form").addEventListener("input", apply);
@@ -92,9 +104,7 @@ function start() {
   });
   // A click beside a dialog closes it.
   for (const dialog of dialogs) dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  let isDark = dark.matches;
-  byId("theme").addEventListener("click", () => setTheme((isDark = !isDark)));
+  startTheme();
 
   document.addEventListener("keydown", onKey);
   let waiting = false;

@@ -25,12 +25,12 @@ const images = (count) => `${number(count)} ${count === 1 ? "image" : "images"}`
 const nameOf = (path) => path.slice(path.lastIndexOf("/") + 1) || path;
 const said = (labels) => labels.map((label) => names[label]).join(", ") || "none of the labels";
 
-/** Tell everybody, also those who do not see the page. */
+/** Tell everybody, also those who do not see the page; an open dialog silences what is outside of it. */
 let silence;
 function announce(text) {
-  byId("said").textContent = text;
+  byId(byId("viewer").open ? "viewer-said" : "said").textContent = text;
   clearTimeout(silence);
-  silence = setTimeout(() => { byId("said").textContent = ""; }, 5000);
+  silence = setTimeout(() => { byId("said").textContent = byId("viewer-said").textContent = ""; }, 4000);
 }
 
 // --- thumbnails ---

@@ -31,6 +31,7 @@ function show(image) {
   const note = byId("viewer-note");
   const notes = [data.errors[image], data.notes[image], data.missing[image]].filter(Boolean);
   const small = thumbnail(image);
+  if (small && !data.links[image]) notes.push("this page has only the thumbnail of it");
   picture.alt = nameOf(data.paths[image]);
   picture.onerror = () => {
     picture.onerror = null;
@@ -45,7 +46,7 @@ function show(image) {
   byId("viewer-name").textContent = nameOf(data.paths[image]);
   byId("viewer-name").title = data.paths[image];
   byId("viewer-back").hidden = queueing;
-  byId("viewer-on").textContent = queueing ? "Skip →" : "On →";
+  byId("viewer-on").textContent = queueing ? "Skip →" : "Next →";
   byId("viewer-on").setAttribute("aria-label", queueing ? "Skip this image" : "Next image");
   drawTruth();
   if (!viewer.open) viewer.showModal();
@@ -73,14 +74,14 @@ function drawTruth() {
     ...data.labels.map((name, place) => make("option", { value: place, text: `${data.multiLabel && truth?.includes(place) ? "✓ " : ""}${name}` })));
   choice.value = !data.multiLabel && truth ? truth[0] : "";
   const keys = keysOf(image);
-  const pairs = data.bars[image];
-  const bars = [];
-  for (let place = 0; place < pairs.length; place += 2) bars.push(bar(image, pairs[place], pairs[place + 1], keys, truth));
-  // Labels that a key sets are there also where their probability does not show.
-  for (const label of keys) if (!pairs.some((value, place) => place % 2 === 0 && value === label)) bars.push(bar(image, label, null, keys, truth));
-  byId("viewer-bars").replaceChildren(...bars);
+  const known = new Map();
+  for (let place = 0; place < data.bars[image].length; place += 2) known.set(data.bars[image][place], data.bars[image][place + 1]);
+  // Labels that a key sets are there also where their probability does not show, and keep their place.
+  const few = keys.length === data.labels.length;
+  const bars = [...new Set(few ? keys : [...known.keys(), ...keys])];
+  byId("viewer-bars").replaceChildren(...bars.map((label) => bar(image, label, known.get(label) ?? null, keys, truth)));
   const rest = data.labels.length - bars.length;
-  const least = pairs.length ? pairs[pairs.length - 1] : 0;
+  const least = Math.min(...known.values(), 1);
   byId("viewer-rest").textContent = rest > 0 && predicted !== FAILED ? `${number(rest)} more ${rest === 1 ? "label" : "labels"} at ${percent(least)} or less` : "";
 }
 
