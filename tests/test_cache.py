@@ -14,8 +14,10 @@ import pytest
 
 from clipcls.cache import FILE, EmbeddingCache, Slot, disk_usage
 from clipcls.classifier import Classifier
+from clipcls.errors import DeviceError
 from clipcls.inputs.decode import Decoded, load_image
-from clipcls.options import CacheOptions, DecodeOptions, RuntimeOptions, Truncated
+from clipcls.models.devices import place
+from clipcls.options import CacheOptions, DecodeOptions, Precision, RuntimeOptions, Truncated
 from clipcls.records import Failure, Prediction, Record
 from clipcls.testing import FakeEncoder, colour_image, save_colours
 
@@ -247,8 +249,8 @@ def test_damage_anywhere_changes_no_row(tmp_path: Path, images: list[Path], seed
     file = tmp_path / "cache" / FILE
     data = bytearray(file.read_bytes())
     places = np.random.default_rng(seed).integers(0, len(data), 400)
-    for place in places:
-        data[place] ^= 0x55
+    for byte in places:
+        data[byte] ^= 0x55
     file.write_bytes(data)
     warnings: list[str] = []
     damaged, _ = scored(tmp_path, warnings=warnings)
@@ -352,3 +354,24 @@ def test_pruning_removes_the_oldest_first(cache: EmbeddingCache) -> None:
     left = cache._rows("SELECT content FROM images ORDER BY rowid")
     assert [int.from_bytes(row[0], "big") for row in left] == list(range(removed, 200))
     assert cache.prune(10**9) == 0
+
+
+def test_a_machine_remembers_its_own_device_and_notices_when_that_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(machine: str, precision: Precision) -> Classifier:
+        monkeypatch.setattr("platform.node", lambda: machine)
+        monkeypatch.setattr(
+            "clipcls.classifier.choose_device",
+            lambda options: place("cpu", precision, "test", options),
+        )
+        runtime = RuntimeOptions(cache=CacheOptions(tmp_path))
+        return Classifier(["cat", "dog"], model="mini", runtime=runtime)
+
+    assert asked("one", Precision.BF16).device.precision is Precision.BF16
+    assert asked("another", Precision.FP32).device.precision is Precision.FP32
+    changed = asked("one", Precision.FP32)
+    assert changed.device.precision is Precision.BF16, "nothing is asked that is known"
+    with pytest.raises(DeviceError, match="the devices of this machine have changed"):
+        assert changed.scorer
+    assert asked("one", Precision.FP32).device.precision is Precision.FP32

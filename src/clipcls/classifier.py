@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -168,8 +169,9 @@ class Classifier:
 
     @property
     def _wish(self) -> bytes:
-        """The key of the device that was chosen for these options."""
-        asked = [self._runtime.device, self._runtime.precision, version("torch")]
+        """The key of the device that was chosen for these options on this machine."""
+        # Machines of many kinds may share a cache.
+        asked = (self._runtime.device, self._runtime.precision, version("torch"), platform.node())
         return _key("device", *asked)
 
     @cached_property
