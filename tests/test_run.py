@@ -276,7 +276,7 @@ def test_a_complete_output_of_other_inputs_is_not_resumed(colours: Path, out: Pa
     first = job(colours, out)
     classify(first)
     (colours / "6-red.png").unlink()
-    with pytest.raises(ResumeError, match="has 7 images, the inputs now have 6"):
+    with pytest.raises(ResumeError, match="of 7 images, the inputs now have 6"):
         classify(resuming(first))
 
 
