@@ -525,7 +525,7 @@ def test_an_input_is_never_overwritten_by_its_own_result(colours: Path, tmp_path
     picture = colours / "0-red.png"
     before = picture.read_bytes()
     options = OutputOptions(picture, OutputFormat.CSV, overwrite=True)
-    with pytest.raises(OptionError, match="is read by this run: choose another file"):
+    with pytest.raises(OptionError, match="is read by this run: choose another output"):
         classify(job(colours, output=options))
     labels = tmp_path / "labels.csv"
     labels.write_text("label\nred\n")

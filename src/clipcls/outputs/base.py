@@ -189,7 +189,7 @@ def check_not_read(output: Path, reads: Iterable[str]) -> None:
         # What is missing or unreadable cannot be lost.
         with suppress(OSError, ValueError):
             if os.path.samefile(path, output):
-                raise OptionError(f"{output} is read by this run: choose another file with -o")
+                raise OptionError(f"{output} is read by this run: choose another output")
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -175,7 +175,7 @@ class PathDigest:
 
 
 def packed(places: Iterable[int]) -> str:
-    """Return places in a list, which ascend, as text: about half a byte each for eight shards.
+    """Return places in a list, which ascend, as text: for eight shards, less than a byte each.
 
     The gaps between them are small, so of the eight bytes of each all but the lowest compress to
     next to nothing, each kind beside its like.

@@ -140,8 +140,8 @@ def _locked(path: Path) -> Iterator[None]:
     lock_file = path.with_name(path.name + ".lock")
     part = path.with_name(path.name + ".part")
     for ours in (lock_file, part, manifest_path(part)):
-        refuse_links(ours, "choose another file with -o")
-    busy = f"another run is writing {path}: wait for it, or choose another file with -o"
+        refuse_links(ours, "choose another output")
+    busy = f"another run is writing {path}: wait for it, or choose another output"
     with locked(lock_file, busy):
         yield
 
@@ -245,11 +245,11 @@ class _FileSink(Sink):
     def _refuse_to_replace(self) -> None:
         if self._target.exists():
             raise OutputExistsError(
-                f"{self._target} exists: --overwrite replaces it, or choose another file with -o"
+                f"{self._target} exists: --overwrite replaces it, or choose another output"
             )
         if manifest_path(self._partial).exists():
             raise OutputExistsError(
-                f"{self._partial} is there from an interrupted run: --resume continues it,"
+                f"{self._partial} is there from an interrupted run: classify --resume continues it,"
                 " --overwrite starts anew"
             )
 
@@ -260,7 +260,7 @@ class _FileSink(Sink):
         if self._partial.stat().st_size:
             raise OutputExistsError(
                 f"{self._partial} is in the way and no run of clipcls left it: move it, or choose"
-                " another file with -o"
+                " another output"
             )
 
     def begin(self, manifest: Mapping[str, Any], batch_size: int) -> int:
