@@ -276,7 +276,7 @@ def test_a_complete_output_of_other_inputs_is_not_resumed(colours: Path, out: Pa
     first = job(colours, out)
     classify(first)
     (colours / "6-red.png").unlink()
-    with pytest.raises(ResumeError, match="has 7 images, the inputs now have 6"):
+    with pytest.raises(ResumeError, match="of 7 images, the inputs now have 6"):
         classify(resuming(first))
 
 
@@ -525,7 +525,7 @@ def test_an_input_is_never_overwritten_by_its_own_result(colours: Path, tmp_path
     picture = colours / "0-red.png"
     before = picture.read_bytes()
     options = OutputOptions(picture, OutputFormat.CSV, overwrite=True)
-    with pytest.raises(OptionError, match="is read by this run: choose another file"):
+    with pytest.raises(OptionError, match="is read by this run: choose another output"):
         classify(job(colours, output=options))
     labels = tmp_path / "labels.csv"
     labels.write_text("label\nred\n")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         SortOptions,
         Truncated,
     )
+    from clipcls.outputs.merge import merge_shards, read_shards
     from clipcls.outputs.results import read_results
     from clipcls.records import Failure, Prediction
     from clipcls.sorting.sort import sort_images, undo_sort
@@ -54,7 +55,9 @@ __all__ = [
     "SortOptions",
     "Truncated",
     "__version__",
+    "merge_shards",
     "read_results",
+    "read_shards",
     "resolve_model",
     "sort_images",
     "undo_sort",
@@ -75,7 +78,9 @@ _HOMES = {
     "SortBy": "options",
     "SortOptions": "options",
     "Truncated": "options",
+    "merge_shards": "outputs.merge",
     "read_results": "outputs.results",
+    "read_shards": "outputs.merge",
     "resolve_model": "models.names",
     "sort_images": "sorting.sort",
     "undo_sort": "sorting.sort",

@@ -10,7 +10,8 @@ ClipclsError                 exit code 1
 │   ├── UnknownModelError    2  a model name that means nothing
 │   ├── OutputExistsError    2  the output is there and nobody said --overwrite or --resume
 │   ├── ResumeError          2  what is to be resumed belongs to a different run
-│   └── CalibrationError     2  a calibration file, or one that was fitted for something else
+│   ├── CalibrationError     2  a calibration file, or one that was fitted for something else
+│   └── MergeError           2  shards that are missing, unfinished or do not belong together
 ├── ModelError               1  a model that exists but cannot be loaded
 │   ├── ModelDownloadError   1  weights that are neither here nor reachable
 │   └── WeightsMismatchError 1  weights that do not belong to the architecture
@@ -26,6 +27,8 @@ line. Errors of torch, open_clip, Pillow and the operating system are turned int
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class ClipclsError(Exception):
@@ -70,6 +73,21 @@ class ResumeError(UsageError):
 
 class CalibrationError(UsageError):
     """A calibration file cannot be read, or was fitted for other labels, prompts or weights."""
+
+
+class MergeError(UsageError):
+    """Shards are missing, unfinished, or do not belong together.
+
+    Args:
+        problems: What is wrong, a line each; at least one.
+
+    Attributes:
+        problems: As given.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(problems))
 
 
 class ModelError(ClipclsError):

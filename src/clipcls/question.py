@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from clipcls.labels import Label
 from clipcls.options import DecodeOptions, DiscoveryOptions, RuntimeOptions, ScoringOptions
+from clipcls.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,13 @@ class Inputs:
         paths: Files, folders, globs, `@list` and `-`, as given.
         discovery: How they are turned into a list of images.
         decode: What is taken for an image.
+        shard: The part of the list that is meant; None is all of it.
     """
 
     paths: tuple[str, ...]
     discovery: DiscoveryOptions = field(default_factory=DiscoveryOptions)
     decode: DecodeOptions = field(default_factory=DecodeOptions)
+    shard: Shard | None = None
 
 
 @dataclass(frozen=True)

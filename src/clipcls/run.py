@@ -6,16 +6,14 @@ is touched, and the output before a model is loaded, so that a slip costs a seco
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from importlib.metadata import version
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -31,7 +29,7 @@ from clipcls.observer import Observer
 from clipcls.options import OutputOptions, Precision
 from clipcls.outputs import SavedRow
 from clipcls.outputs.base import check_not_read
-from clipcls.outputs.manifest import check_same_run
+from clipcls.outputs.manifest import PathDigest, check_same_run, now, packed, summary
 from clipcls.outputs.sink import Sink, check_row, open_sink
 from clipcls.prompts import PromptSet
 from clipcls.question import Inputs, ModelChoice, Question
@@ -90,8 +88,6 @@ def run(
     classifier.warn = observer.warned
     columns = Columns(classifier.labels, output.top_k, output.logits, output.similarities)
     inputs = _Listed(job, stdin)
-    if output.overwrite and output.path is not None and output.path.is_file():
-        inputs.check_apart_from(output.path)
     with open_sink(output, columns, _settings(job, classifier.prompts), stdout) as sink:
         if sink.complete is not None:
             classifier.settle(sink.made_by, observer.downloading)
@@ -143,45 +139,65 @@ def _classify(  # noqa: PLR0913  what a run is made of
     report.skipped.update(inputs.skipped)
     report.skipped_paths = inputs.skipped_paths
     if not report.interrupted:
-        sink.finish(_summary(report, inputs))
+        sink.finish({**summary(report, str(inputs.digest)), **inputs.of_shard()})
     return report
 
 
 class _Listed(Iterator[ImageRef]):
-    """The inputs in order, with their digest.
+    """The inputs of the job's shard in order, with the digest of all of them.
 
     They are listed before anything is loaded, so that an empty folder costs no time and the
     progress has an end, unless they come through a pipe: then they are taken as they come, the
     first one awaited so that an empty pipe costs nothing either.
+
+    Attributes:
+        total: How many there are, None where they come through a pipe.
+        images: How many images all shards have together, as far as they have come.
+        digest: Of the paths of those.
+        skipped: Why a file was left out -> how many.
+        skipped_paths: The first of them as (path, why).
+
+    Raises:
+        OptionError: The output would replace an image, a list or another file that is read.
     """
 
     def __init__(self, job: Job, stdin: BinaryIO | None) -> None:
         given = job.inputs
         found = Discovery(given.paths, given.discovery, is_image=is_candidate, stdin=stdin)
         self.skipped, self.skipped_paths = found.skipped, found.skipped_paths
-        refs = iter(found)
-        self._listed = [next(refs)] if found.streams else list(refs)
-        self.total = None if found.streams else len(self._listed)
-        self._refs = chain(self._listed, refs)
-        self._read = [*job.reads, *(Path(text[1:]) for text in given.paths if text[:1] == "@")]
-        self._digest = hashlib.sha256()
-
-    def check_apart_from(self, output: Path) -> None:
-        """Refuse to write the output over something that this run reads.
-
-        Raises:
-            OptionError: The output is an image, a list or another file that the run reads.
-        """
-        check_not_read(output, (*map(str, self._read), *(ref.path for ref in self._listed)))
+        self._shard = given.shard
+        output = job.output.path if job.output.overwrite else None
+        self._replaced = output if output is not None and output.is_file() else None
+        self._places = array("Q")
+        self.images, self.digest = 0, PathDigest()
+        lists = (text[1:] for text in given.paths if text[:1] == "@")
+        self._check_apart(*map(str, job.reads), *lists)
+        refs = self._of_shard(found)
+        listed = list(islice(refs, 1) if found.streams else refs)
+        self.total = None if found.streams else len(listed)
+        self._refs = chain(listed, refs)
 
     def __next__(self) -> ImageRef:
-        ref = next(self._refs)
-        self._digest.update(os.fsencode(ref.path) + b"\0")
-        return ref
+        return next(self._refs)
 
-    def digest(self) -> str:
-        """Return the digest of the paths taken so far, in their order."""
-        return self._digest.hexdigest()
+    def of_shard(self) -> dict[str, Any]:
+        """What the manifest of a complete shard adds, see `OF_SHARD`; nothing without shards."""
+        return {"listed": self.images, "places": packed(self._places)} if self._shard else {}
+
+    def _of_shard(self, found: Iterable[ImageRef]) -> Iterator[ImageRef]:
+        for ref in found:
+            self._check_apart(ref.path)
+            self.images += 1
+            self.digest.add(ref.path)
+            if self._shard is None:
+                yield ref
+            elif self._shard.has(ref.path):
+                self._places.append(ref.index)
+                yield ref
+
+    def _check_apart(self, *read: str) -> None:
+        if self._replaced is not None:
+            check_not_read(self._replaced, read)
 
 
 def _settings(job: Job, prompts: PromptSet) -> dict[str, Any]:
@@ -197,6 +213,7 @@ def _settings(job: Job, prompts: PromptSet) -> dict[str, Any]:
         },
         "scoring": job.question.scoring.described(),
         "decode": job.inputs.decode.described(),
+        "shard": str(job.inputs.shard) if job.inputs.shard else None,
         "output": {**job.output.described(), "format": job.output.resolved_format.value},
     }
 
@@ -210,26 +227,8 @@ def _circumstances(classifier: Classifier, job: Job) -> dict[str, Any]:
         # Another kind of device rounds differently, another one of the same kind does not.
         "device_kind": device.device.partition(":")[0],
         "inputs": [printable_path(text) for text in job.inputs.paths],
-        "started": _now(),
+        "started": now(),
     }
-
-
-def _summary(report: RunReport, inputs: _Listed) -> dict[str, Any]:
-    """What the manifest of a complete output adds."""
-    return {
-        "finished": _now(),
-        "images": sum(report.counts.values()) + report.failed,
-        "failed": report.failed,
-        "counts": dict(report.counts),
-        "reasons": dict(report.reasons),
-        "skipped": dict(report.skipped),
-        "skipped_paths": [[printable_path(path), why] for path, why in report.skipped_paths],
-        "inputs_sha256": inputs.digest(),
-    }
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _report_of(
@@ -264,10 +263,11 @@ def _check_complete(
     }
     check_same_run(complete, now, where)
     images = sum(1 for _ in inputs)
-    if inputs.digest() != complete["inputs_sha256"]:
+    if str(inputs.digest) != complete["inputs_sha256"]:
         raise ResumeError(
-            f"{where} is complete, but for other inputs: it has {complete['images']}"
-            f" images, the inputs now have {images}; choose another file with -o, or --overwrite"
+            f"{where} is complete, but for other inputs: it was made of"
+            f" {complete.get('listed', complete['images'])} images, the inputs now have"
+            f" {inputs.images}; choose another file with -o, or --overwrite"
         )
     return RunReport(
         resumed=images,

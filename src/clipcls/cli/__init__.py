@@ -20,6 +20,7 @@ from clipcls.cli import (
     calibrate,
     classify,
     evaluate,
+    merge,
     models,
     prompts,
     report,
@@ -44,6 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("classify", cls=Command, epilog=classify.EPILOG)(classify.classify)
+app.command("merge", cls=Command, epilog=merge.EPILOG)(merge.merge)
 app.command("evaluate", cls=Command, epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command("calibrate", cls=Command, epilog=calibrate.EPILOG)(calibrate.calibrate)
 app.command("similarity", cls=Command, epilog=similarity.EPILOG)(similarity.similarity)

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-from clipcls.errors import ClipclsError
+from clipcls.errors import ClipclsError, MergeError
 from clipcls.text import visible
 
 _WORDINGS = {
@@ -56,19 +56,21 @@ class ErrorGroup(TyperGroup):
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
         """Run the command line and exit."""
-        message = ""
+        messages: tuple[str, ...] = ()
         try:
             code = super().main(*args, **{**options, "standalone_mode": False}) or 0
+        except MergeError as error:
+            messages, code = error.problems, error.exit_code
         except ClipclsError as error:
-            message, code = str(error), error.exit_code
+            messages, code = (str(error),), error.exit_code
         except typer.TyperException as error:
-            message, code = _usage(error), 2
+            messages, code = (_usage(error),), 2
         except OSError as error:
             if error.filename is not None:
                 raise
-            message, code = _unwritable(error), 1
+            messages, code = (_unwritable(error),), 1
         with suppress(OSError):
-            if message:
+            for message in messages:
                 echo(f"Error: {visible(message)}", err=True)
         sys.exit(_flushed(code))
 

@@ -28,6 +28,7 @@ from clipcls.options import (
     SortOptions,
     Truncated,
 )
+from clipcls.shards import parse_shard
 
 if TYPE_CHECKING:
     from clipcls.console import TerminalObserver
@@ -75,6 +76,16 @@ def classify(
     top_k: run_flags.TopKFlag = None,
     logits: run_flags.LogitsFlag = False,
     similarities: run_flags.SimilaritiesFlag = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="i/n",
+            help="Only shard i of n (1/8 to 8/8), for clipcls merge; slurm takes both from the"
+            " variables of an array. Needs -o FILE.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
     sort_into: Annotated[
         Path | None,
         typer.Option(
@@ -115,12 +126,15 @@ def classify(
 ) -> None:
     """Score images against labels and write per-class probabilities."""
     said = run_flags.verbosity(quiet, verbose)
+    part = None if shard is None else parse_shard(shard)
     path = None if output in (None, "-") else Path(output)
     output_options = OutputOptions(
         path, output_format, top_k, logits, similarities, overwrite=overwrite, resume=resume
     )
     then = _Then(output_options, report, sort_into, sort_by)
     then.check()
+    if part is not None and path is None:
+        raise OptionError("--shard needs its rows in a file, with a manifest for merge: -o FILE")
     scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration)
     decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
     discovery = DiscoveryOptions(
@@ -140,7 +154,7 @@ def classify(
     from clipcls.run import Job
 
     job = Job(
-        inputs=Inputs(tuple(inputs), discovery=discovery, decode=decode),
+        inputs=Inputs(tuple(inputs), discovery=discovery, decode=decode, shard=part),
         question=Question(*asked, scoring),
         model=flags.model_choice(model, arch, runtime),
         output=output_options,
@@ -157,6 +171,8 @@ def classify(
     # A bar and rows would write over each other on one terminal.
     bar = path is not None or one or not terminal
     with TerminalObserver(said, bar=bar, summary=not one) as observer:
+        if part is not None:
+            observer.noted(f"Shard {part}")
         exit_code = _execute(job, observer, stdout=BytesIO() if one else None)
         if one and isinstance(observer.last, Prediction):
             show_image(observer.last, top_k)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -59,11 +59,11 @@ class Writer(ABC):
 
     def start(self) -> None:
         """Write what stands before the first row."""
-        self._put(self.head())
+        self.put(self.head())
 
     def write(self, records: Sequence[Record]) -> None:
         """Write one batch and flush it."""
-        self._put(self.encoded([self.columns.row(record) for record in records]))
+        self.put(self.encoded([self.columns.row(record) for record in records]))
 
     @abstractmethod
     def head(self) -> bytes:
@@ -74,12 +74,24 @@ class Writer(ABC):
         """Return one batch as it stands in the file."""
 
     @abstractmethod
+    def copies(self) -> Iterator[tuple[SavedRow, Any]]:
+        """Yield each row of a complete file, with what `joined` takes for it.
+
+        A damaged or torn row ends it. The stream must be seekable; its position afterwards is
+        undefined.
+        """
+
+    def joined(self, copies: Sequence[Any]) -> bytes:
+        """Return rows of other files, all of the same columns, as they stand in this one."""
+        return b"".join(copies)
+
     def saved_rows(self) -> Iterator[SavedRow]:
         """Yield the complete rows of a partial file from its beginning, and stop at a torn one.
 
         A damaged row is treated like a torn one. The stream must be seekable; its position
         afterwards is undefined.
         """
+        return (row for row, _ in self.copies())
 
     def finish(self, partial: Path, target: Path, rows: int) -> None:
         """Move the complete partial file into its place; the stream is closed by now.
@@ -94,7 +106,8 @@ class Writer(ABC):
         """
         move_into_place(partial, target)
 
-    def _put(self, data: bytes) -> None:
+    def put(self, data: bytes) -> None:
+        """Write one batch that is encoded, and flush it."""
         # An unbuffered stream may take a part only, and a full disk does before it says so.
         rest = memoryview(data)
         while rest:
@@ -172,12 +185,11 @@ def check_not_read(output: Path, reads: Iterable[str]) -> None:
     Raises:
         OptionError: The output is one of the files.
     """
-    replaced = os.stat(output)
     for path in reads:
         # What is missing or unreadable cannot be lost.
         with suppress(OSError, ValueError):
-            if os.path.samestat(os.stat(path), replaced):
-                raise OptionError(f"{output} is read by this run: choose another file with -o")
+            if os.path.samefile(path, output):
+                raise OptionError(f"{output} is read by this run: choose another output")
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -39,16 +39,18 @@ class CsvWriter(Writer):
         last = _cells([row.note, row.error])
         return first, self._scores.filled(row.numbers[1:]), b",", last, _LINE_END
 
-    def saved_rows(self) -> Iterator[SavedRow]:
-        """Yield the complete rows of a partial file."""
+    def copies(self) -> Iterator[tuple[SavedRow, bytes]]:
+        """Yield each row with its bytes."""
         self.stream.seek(0)
         end = 0
         last = b""
+        read: list[bytes] = []
 
         def lines() -> Iterator[str]:
             nonlocal end, last
             for last in self.stream:
                 end += len(last)
+                read.append(last)
                 if b"\0" in last:
                     raise ValueError
                 yield last.decode("utf-8")
@@ -58,10 +60,12 @@ class CsvWriter(Writer):
         try:
             if tuple(next(reader, ())) != self.columns.names:
                 return
+            read.clear()
             for cells in reader:
                 if not last.endswith(_LINE_END) or not self._is_whole(cells):
                     return
-                yield SavedRow(cells[0], cells[1], cells[-1], end)
+                yield SavedRow(cells[0], cells[1], cells[-1], end), b"".join(read)
+                read.clear()
         except (csv.Error, ValueError):
             # Torn inside a quoted cell or a character, or damaged.
             return

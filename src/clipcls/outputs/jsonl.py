@@ -60,8 +60,8 @@ class JsonlWriter(Writer):
         tail = f'{end}, "note": {_text(row.note or None)}, "error": {_text(row.error or None)}}}\n'
         return head.encode("utf-8"), scores, tail.encode("utf-8")
 
-    def saved_rows(self) -> Iterator[SavedRow]:
-        """Yield the complete rows of a partial file."""
+    def copies(self) -> Iterator[tuple[SavedRow, bytes]]:
+        """Yield each row with its bytes."""
         self.stream.seek(0)
         end = 0
         for line in self.stream:
@@ -72,7 +72,8 @@ class JsonlWriter(Writer):
             if not self._is_whole(row):
                 return
             end += len(line)
-            yield SavedRow(row["path"], row["prediction"] or "", row["error"] or "", end)
+            found = SavedRow(row["path"], row["prediction"] or "", row["error"] or "", end)
+            yield found, line
 
     def _is_whole(self, row: Any) -> bool:
         """Whether this is a row that this writer can have written."""

@@ -8,21 +8,34 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clipcls.errors import ResumeError
 from clipcls.outputs.base import move_into_place
+from clipcls.records import RunReport
+from clipcls.text import printable_path
 
 VERSION = 1
 """Version of the layout of the file."""
 
-COMPARED = ("versions", "prompts", "scoring", "decode", "output", "device_kind", "model")
+COMPARED = ("versions", "prompts", "scoring", "decode", "output", "shard", "device_kind", "model")
 """The keys that must be equal for two runs to give equal rows."""
 
-SUMMARY = ("failed", "counts", "reasons", "skipped")
+SUMMARY = ("images", "failed", "counts", "reasons", "skipped", "skipped_paths")
 """Keys that the manifest of a complete output has besides."""
+
+OF_SHARD = ("listed", "places")
+"""Keys that the manifest of a complete shard has besides: how many images all shards have together,
+and where among them its own are, as `packed` gives it."""
 
 
 def manifest_path(output: Path) -> Path:
@@ -59,14 +72,20 @@ def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
         raise
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path, way_out: str = "") -> dict[str, Any]:
     """Read a manifest.
+
+    Args:
+        path: The manifest.
+        way_out: What the user can do when it will not do; by default, what a run is told.
 
     Raises:
         ResumeError: It is not there, or it is damaged; the message never says to overwrite.
     """
     rows = path.with_name(path.name.removesuffix(".manifest.json"))
-    way_out = f"the rows in {rows} are intact: move them away to keep them, or choose another -o"
+    way_out = way_out or (
+        f"the rows in {rows} are intact: move them away to keep them, or choose another -o"
+    )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -81,7 +100,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise ResumeError(f"{path} is damaged (it is no JSON object); {way_out}")
     if content.get("manifest") != VERSION:
         raise ResumeError(f"{path} is no manifest of version {VERSION}; {way_out}")
-    needed = [*COMPARED, "batch_size", *(SUMMARY if is_complete(content) else ())]
+    needed = [*COMPARED, "batch_size"]
+    if is_complete(content):
+        needed += [*SUMMARY, *(OF_SHARD if content.get("shard") else ())]
     missing = [key for key in needed if key not in content]
     if missing:
         raise ResumeError(f"{path} is damaged (it lacks '{missing[0]}'); {way_out}")
@@ -100,15 +121,85 @@ def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any], where: Path) 
     Raises:
         ResumeError: Naming the first difference and both values.
     """
-    for key in COMPARED:
-        if key not in new:
-            continue
-        # Through JSON, so that tuples and lists or 1 and 1.0 do not count as differences.
-        found = _first_difference(old.get(key), json.loads(json.dumps(new[key])), key)
-        if found is not None:
-            raise ResumeError(
-                f"cannot resume {where}: {found}; use the old setting, or --overwrite to start anew"
-            )
+    found = difference(old, {key: new[key] for key in COMPARED if key in new})
+    if found is not None:
+        raise ResumeError(
+            f"cannot resume {where}: {found}; use the old setting, or --overwrite to start anew"
+        )
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """Return the first difference in the keys that `new` has, as a clause with both values."""
+    # Through JSON, so that tuples and lists or 1 and 1.0 do not count as differences.
+    plain = json.loads(json.dumps(new))
+    differences = (_first_difference(old.get(key), plain[key], key) for key in plain)
+    return next((found for found in differences if found is not None), None)
+
+
+def summary(report: RunReport, inputs_sha256: str) -> dict[str, Any]:
+    """Return what the manifest of a complete output adds.
+
+    Args:
+        report: All its rows, counted.
+        inputs_sha256: The digest of `PathDigest` of all paths of the list.
+    """
+    return {
+        "finished": now(),
+        "images": report.counts.total() + report.failed,
+        "failed": report.failed,
+        "counts": dict(report.counts),
+        "reasons": dict(report.reasons),
+        "skipped": dict(report.skipped),
+        "skipped_paths": [[printable_path(path), why] for path, why in report.skipped_paths],
+        "inputs_sha256": inputs_sha256,
+    }
+
+
+def now() -> str:
+    """Return the time as manifests have it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+class PathDigest:
+    """The digest of the paths of a list, in their order."""
+
+    def __init__(self) -> None:
+        self._digest = sha256()
+
+    def add(self, path: str) -> None:
+        """Take the next path, as the system calls it."""
+        self._digest.update(os.fsencode(path) + b"\0")
+
+    def __str__(self) -> str:
+        return self._digest.hexdigest()
+
+
+def packed(places: Iterable[int]) -> str:
+    """Return places in a list, which ascend, as text: for eight shards, less than a byte each.
+
+    The gaps between them are small, so of the eight bytes of each all but the lowest compress to
+    next to nothing, each kind beside its like.
+    """
+    steps = np.diff(np.fromiter(places, "<u8"), prepend=np.uint64(0))
+    by_byte = steps.astype("<u8").view(np.uint8).reshape(-1, 8).T
+    return b64encode(zlib.compress(by_byte.tobytes(), 9)).decode("ascii")
+
+
+def unpacked(text: str, count: int) -> NDArray[np.uint64]:
+    """Return the (count,) places that `packed` has made text of.
+
+    Raises:
+        ValueError: There are more or fewer, or the text is damaged.
+    """
+    try:
+        # No further than it should go, whatever the text holds.
+        data = zlib.decompressobj().decompress(b64decode(text, validate=True), 8 * count + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if len(data) != 8 * count:
+        raise ValueError(f"not {count} places")
+    by_byte = np.frombuffer(data, np.uint8).reshape(8, count)
+    return np.cumsum(np.ascontiguousarray(by_byte.T).view("<u8").ravel(), dtype=np.uint64)
 
 
 def _first_difference(old: Any, new: Any, place: str) -> str | None:

@@ -21,6 +21,9 @@ from clipcls.outputs.base import SavedRow, Writer, move_into_place
 _ROWS_PER_GROUP = 65_536
 """Rows per Parquet row group: large enough to compress and scan well, small enough for memory."""
 
+_ROWS_AT_ONCE = 1_024
+_BUFFER_BYTES = 65_536
+
 
 def _import_pyarrow() -> Any:
     try:
@@ -91,6 +94,47 @@ class ParquetWriter(Writer):
             columns = (batch.column(name).to_pylist() for name in ("path", "prediction", "error"))
             for path, prediction, error in zip(*columns, strict=True):
                 yield SavedRow(path, prediction or "", error or "", end)
+
+    def copies(self) -> Iterator[tuple[SavedRow, Row]]:
+        """Yield the rows of a complete file; a damaged page ends it."""
+        try:
+            # Through a buffer, or each column of a row group would be read at once.
+            file = self._pa.parquet.ParquetFile(self.stream, buffer_size=_BUFFER_BYTES)
+            if file.schema_arrow != self._schema:
+                return
+            for batch in file.iter_batches(_ROWS_AT_ONCE):
+                for row in self._rows(batch):
+                    yield SavedRow(row.path, row.prediction, row.error, 0), row
+        except (self._pa.ArrowException, OSError):
+            return
+
+    def _rows(self, batch: Any) -> Iterator[Row]:
+        """Yield what `encoded` takes for the rows of a batch."""
+        names = self.columns.names
+        texts = {name: batch.column(name).to_pylist() for name in self.columns.texts}
+        ranked = [
+            list(zip(texts[label], batch.column(probability).to_pylist(), strict=True))
+            for label, probability in self.columns.top_names
+        ]
+        in_top = {name for pair in self.columns.top_names for name in pair}
+        numbers = np.column_stack(
+            [
+                batch.column(name).to_numpy(zero_copy_only=False)
+                for name in names
+                if name not in self.columns.texts and name not in in_top
+            ]
+        )
+        for i, path in enumerate(texts["path"]):
+            prediction, error = texts["prediction"][i], texts["error"][i]
+            if prediction is None:
+                yield Row(path, error=error or "")
+            else:
+                top = tuple(ranks[i] for ranks in ranked)
+                yield Row(path, prediction, numbers[i], top, texts["note"][i] or "")
+
+    def joined(self, copies: Sequence[Row]) -> bytes:
+        """Return one batch."""
+        return self.encoded(copies)
 
     def finish(self, partial: Path, target: Path, rows: int) -> None:
         """Turn the Arrow stream into a Parquet file and move it into its place.

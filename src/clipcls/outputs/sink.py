@@ -26,7 +26,7 @@ from clipcls.errors import (
     ResumeError,
 )
 from clipcls.options import OutputFormat, OutputOptions
-from clipcls.outputs import SavedRow, make_writer
+from clipcls.outputs import SavedRow, Writer, make_writer
 from clipcls.outputs.base import locked, move_into_place, refuse_links
 from clipcls.outputs.manifest import (
     check_same_run,
@@ -51,6 +51,7 @@ class Sink(ABC):
     batch_size: int | None = None
     complete: dict[str, Any] | None = None
     made_by: str | None = None
+    _writer: Writer
 
     @abstractmethod
     def begin(self, manifest: Mapping[str, Any], batch_size: int) -> int:
@@ -60,13 +61,22 @@ class Sink(ABC):
         """Yield the rows that are kept from before; not to be mixed with writing."""
         return iter(())
 
-    @abstractmethod
     def write(self, records: Sequence[Record]) -> None:
         """Write one batch; it has left this process when this returns."""
+        rows = [self._writer.columns.row(record) for record in records]
+        self.put(self._writer.encoded(rows), len(rows))
+
+    @abstractmethod
+    def put(self, data: bytes, rows: int) -> None:
+        """Write one batch that is encoded, of so many rows."""
 
     @abstractmethod
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Make the complete output visible."""
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Take away what was written, where that can be done."""
 
 
 @contextmanager
@@ -130,8 +140,8 @@ def _locked(path: Path) -> Iterator[None]:
     lock_file = path.with_name(path.name + ".lock")
     part = path.with_name(path.name + ".part")
     for ours in (lock_file, part, manifest_path(part)):
-        refuse_links(ours, "choose another file with -o")
-    busy = f"another run is writing {path}: wait for it, or choose another file with -o"
+        refuse_links(ours, "choose another output")
+    busy = f"another run is writing {path}: wait for it, or choose another output"
     with locked(lock_file, busy):
         yield
 
@@ -150,16 +160,19 @@ class _StreamSink(Sink):
     def begin(self, manifest: Mapping[str, Any], batch_size: int) -> int:
         return 0
 
-    def write(self, records: Sequence[Record]) -> None:
+    def put(self, data: bytes, rows: int) -> None:
         with _errors_of(self._place):
             if not self._started:
                 # Not in `begin`: on a terminal the header belongs to the rows, behind what is
                 # said on stderr before the first of them.
                 self._writer.start()
                 self._started = True
-            self._writer.write(records)
+            self._writer.put(data)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
+        pass
+
+    def discard(self) -> None:
         pass
 
 
@@ -232,11 +245,11 @@ class _FileSink(Sink):
     def _refuse_to_replace(self) -> None:
         if self._target.exists():
             raise OutputExistsError(
-                f"{self._target} exists: --overwrite replaces it, or choose another file with -o"
+                f"{self._target} exists: --overwrite replaces it, or choose another output"
             )
         if manifest_path(self._partial).exists():
             raise OutputExistsError(
-                f"{self._partial} is there from an interrupted run: --resume continues it,"
+                f"{self._partial} is there from an interrupted run: classify --resume continues it,"
                 " --overwrite starts anew"
             )
 
@@ -247,7 +260,7 @@ class _FileSink(Sink):
         if self._partial.stat().st_size:
             raise OutputExistsError(
                 f"{self._partial} is in the way and no run of clipcls left it: move it, or choose"
-                " another file with -o"
+                " another output"
             )
 
     def begin(self, manifest: Mapping[str, Any], batch_size: int) -> int:
@@ -278,17 +291,17 @@ class _FileSink(Sink):
     def kept_rows(self) -> Iterator[SavedRow]:
         return islice(self._saved_rows(), self._rows)
 
-    def write(self, records: Sequence[Record]) -> None:
+    def put(self, data: bytes, rows: int) -> None:
         end = self._stream.tell()
         try:
             with _errors_of(self._partial, kept=self._rows > 0):
-                self._writer.write(records)
+                self._writer.put(data)
         except OutputError:
             # The disk is full or the like: the file ends with its last whole batch.
             with suppress(OSError):
                 self._stream.truncate(end)
             raise
-        self._rows += len(records)
+        self._rows += rows
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         if self.complete is not None:
@@ -299,6 +312,12 @@ class _FileSink(Sink):
             write_manifest(manifest_path(self._partial), {**self._manifest, **summary})
             self._writer.finish(self._partial, self._target, self._rows)
             move_into_place(manifest_path(self._partial), manifest_path(self._target))
+
+    def discard(self) -> None:
+        self._stream.close()
+        for ours in (self._partial, manifest_path(self._partial)):
+            with suppress(OSError):
+                ours.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the partial file; remove it when no run has begun in it."""
