@@ -12,15 +12,20 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from clipcls.errors import InputError
 from clipcls.inputs.lists import STDIN, check_list, is_list, is_stream, read_list, standard_input
 from clipcls.inputs.patterns import Exclusions, Pattern, is_pattern, name_order
-from clipcls.inputs.refs import ImageRef
+from clipcls.inputs.refs import ImageRef, Source
+from clipcls.inputs.urls import is_url, is_web, redacted
 from clipcls.options import DiscoveryOptions
 from clipcls.text import visible
+
+if TYPE_CHECKING:
+    from clipcls.inputs.web import Downloader
 
 HIDDEN = "hidden"
 NOT_AN_IMAGE = "not an image"
@@ -43,7 +48,6 @@ _is_system = re.compile(
     re.IGNORECASE,
 ).fullmatch
 _WHOLE_FOLDER = Pattern("")
-is_url = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE).match
 
 
 class _Walk:
@@ -67,6 +71,10 @@ class _Walk:
 
     def named(self, path: str) -> Iterator[str]:
         """Yield what is below a folder that the user named, and any other name itself."""
+        if is_web(path):
+            self._is_new(path)
+            yield path
+            return
         try:
             os.scandir(path).close()
         except (OSError, ValueError):  # not a folder, or not one to list: it fails in its own row
@@ -225,6 +233,7 @@ class PathStream:
         self._paths = paths
         self._walk = _Walk(options, is_image)
         self._started = False
+        self._remote = options.remote
         self.skipped = self._walk.skipped
         self.skipped_paths = self._walk.skipped_paths
 
@@ -233,11 +242,24 @@ class PathStream:
             raise RuntimeError(f"a {type(self).__name__} can be iterated only once")
         self._started = True
         for index, path in enumerate(self._found()):
-            yield ImageRef(index, path)
+            yield ImageRef(index, redacted(path), self._source(path))
 
     def _found(self) -> Iterator[str]:
         for path in self._paths:
             yield from self._walk.named(path)
+
+    def _source(self, path: str) -> Source | None:
+        if not is_web(path):
+            return None
+        from clipcls.inputs.web import WebImage
+
+        return WebImage(path, self._downloader)
+
+    @cached_property
+    def _downloader(self) -> Downloader:
+        from clipcls.inputs.web import Downloader
+
+        return Downloader(self._remote)
 
 
 class Discovery(PathStream):
@@ -286,7 +308,7 @@ class Discovery(PathStream):
         for text in self._inputs:
             if is_list(text):
                 check_list(text, null=self._null)
-            elif is_pattern(text):
+            elif is_pattern(text) and not is_url(text):
                 walk, pattern = _Walk(options, is_image), Pattern(text)
                 if next(walk.below(pattern.top, pattern), None) is None:
                     raise InputError(
@@ -303,13 +325,13 @@ class Discovery(PathStream):
                 stdin = self._stdin if text == STDIN else None
                 for path in read_list(text, null=self._null, stdin=stdin):
                     yield from self._walk.named(path)
-            elif is_pattern(text):
+            elif is_pattern(text) and not is_url(text):
                 pattern = Pattern(text)
                 yield from self._walk.below(pattern.top, pattern)
             else:
                 yield from self._walk.named(text)
         if not self._walk.found:
-            shown = ", ".join(visible(text) for text in self._inputs[:3])
+            shown = ", ".join(visible(redacted(text)) for text in self._inputs[:3])
             if len(self._inputs) > 3:
                 shown += f" and {len(self._inputs) - 3} more"
             raise InputError(f"no images in {shown}{self._walk.left_out() or ': nothing is there'}")
@@ -319,8 +341,12 @@ def _check_path(text: str) -> None:
     """Refuse a path that leads nowhere, before anything is scored."""
     if not text:
         raise InputError("an input is empty: name a file, a folder or a pattern")
+    if is_web(text):
+        return
     if is_url(text):
-        raise InputError(f"{visible(text)} is a web address: download it first, then name the file")
+        raise InputError(
+            f"{visible(redacted(text))} cannot be read: addresses begin with http:// or https://"
+        )
     try:
         os.scandir(text).close()
     except (FileNotFoundError, NotADirectoryError) as error:
