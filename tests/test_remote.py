@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -117,6 +118,58 @@ def test_a_list_of_web_addresses(
         f"{website.replace(SECRETS[0], '')}/{name}?X-Amz-Signature=***" for name in names(images)
     ]
     same_scores(tmp_path / "list.csv", folder_rows, shown)
+
+
+def test_a_zip_archive(images: Path, folder_rows: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for name in reversed(names(images)):
+            archive.write(images / name, f"a/{name}")
+    out = tmp_path / "out.csv"
+    assert classify([f"zip://{tmp_path}/images.zip"], out).failed == 1
+    same_scores(out, folder_rows, [f"zip://a/{n}::{tmp_path}/images.zip" for n in names(images)])
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty bucket of a store on this machine."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "k3yid",
+        "AWS_SECRET_ACCESS_KEY": "s3cr3t",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    import boto3
+
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="pictures")
+    yield client
+    client.close()
+    server.stop()
+
+
+def test_a_prefix_in_s3(images: Path, folder_rows: Path, tmp_path: Path, bucket: Any) -> None:
+    for name in names(images):
+        bucket.put_object(Bucket="pictures", Key=f"a/{name}", Body=(images / name).read_bytes())
+    for key in ("a/", "a/notes.txt", "other/img.jpg"):
+        bucket.put_object(Bucket="pictures", Key=key, Body=b"")
+    out = tmp_path / "out.csv"
+    report = classify(["s3://pictures/a"], out)
+    assert report.failed == 1
+    assert report.skipped == {"not an image": 1}
+    same_scores(out, folder_rows, [f"s3://pictures/a/{name}" for name in names(images)])
+    classify(
+        ["s3://pictures/a/gone.jpg", "s3://none/a.jpg", "s3://pictures/other/"], out, overwrite=True
+    )
+    found = [(row["path"], row["error"]) for row in rows(out)]
+    assert found == [
+        ("s3://pictures/a/gone.jpg", "file not found"),
+        ("s3://none/a.jpg", "file not found"),
+        ("s3://pictures/other/img.jpg", "empty file"),
+    ]
 
 
 def test_a_signature_that_was_renewed_resumes(website: str, tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ def classify(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Files, folders, glob patterns, https:// addresses, @list.txt, or - for paths on"
-            " standard input.",
+            help="Files, folders, glob patterns, addresses (https://, s3://, zip:// ...),"
+            " @list.txt, or - for paths on standard input.",
             show_default=False,
         ),
     ],

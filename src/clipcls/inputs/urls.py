@@ -13,6 +13,10 @@ from urllib.parse import quote, unquote, urlsplit
 is_url = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE).match
 is_web = re.compile(r"https?://", re.IGNORECASE).match
 
+is_store = re.compile(r"(s3|gs|az|hf|zip)://", re.IGNORECASE).match
+ARCHIVE = "zip"
+is_archive = re.compile(rf"{ARCHIVE}://", re.IGNORECASE).match
+
 HIDDEN = "***"
 
 _names_a_secret = re.compile(
@@ -35,6 +39,14 @@ def redacted(text: str) -> str:
     """
     if not is_url(text):
         return text
+    if is_archive(text):
+        # What is in it, and the archive, which may have an address of its own.
+        inner, mark, archive = text.rpartition("::")
+        return inner + mark + redacted(archive) if mark else text
+    if is_store(text):  # a key may have any character in it, and no query
+        scheme, _, rest = text.partition("://")
+        bucket, slash, key = rest.partition("/")
+        return f"{scheme}://{bucket.rpartition('@')[2]}{slash}{key}"
     try:
         parts = urlsplit(text)
     except ValueError:  # brackets that hold no IPv6 address
@@ -43,6 +55,13 @@ def redacted(text: str) -> str:
     path = _path_parameter.sub(_hidden, parts.path)
     query = _parameter.sub(_hidden, f"?{parts.query}") if parts.query else ""
     return f"{text[: text.index('://')]}://{host}{path}{query}"
+
+
+def archive_of(text: str) -> str:
+    """Return `zip://photos.zip` as `zip://::photos.zip`, and anything else as it is."""
+    if is_archive(text) and "::" not in text:
+        return f"{ARCHIVE}://::{text[6:]}"
+    return text
 
 
 def _hidden(found: re.Match[str]) -> str:

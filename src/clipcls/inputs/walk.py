@@ -12,20 +12,17 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from hashlib import blake2b
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from clipcls.errors import InputError
 from clipcls.inputs.lists import STDIN, check_list, is_list, is_stream, read_list, standard_input
 from clipcls.inputs.patterns import Exclusions, Pattern, is_pattern, name_order
-from clipcls.inputs.refs import ImageRef, Source
-from clipcls.inputs.urls import is_url, is_web, redacted
+from clipcls.inputs.refs import ImageRef
+from clipcls.inputs.remote import Remote
+from clipcls.inputs.urls import archive_of, is_store, is_url, is_web, redacted
 from clipcls.options import DiscoveryOptions
 from clipcls.text import visible
-
-if TYPE_CHECKING:
-    from clipcls.inputs.web import Downloader
 
 HIDDEN = "hidden"
 NOT_AN_IMAGE = "not an image"
@@ -57,13 +54,15 @@ class _Walk:
         skipped: Why something was left out -> how often.
         skipped_paths: The first of them as (path, reason), at most `MOST_SKIPPED_PATHS`.
         unsearched: How many subfolders were not searched, as was asked.
-        found: What was found, as digests of real paths.
+        found: What was found, as digests of real paths and addresses.
+        remote: What opens inputs that are no files of this machine.
     """
 
     def __init__(self, options: DiscoveryOptions, is_image: Callable[[str], bool]) -> None:
         self._recursive = options.recursive
         self._is_excluded = Exclusions(options.exclude).match
         self._is_image = is_image
+        self.remote = Remote(options.remote)
         self.found: set[bytes] = set()
         self.skipped: Counter[str] = Counter()
         self.skipped_paths: list[tuple[str, str]] = []
@@ -74,6 +73,11 @@ class _Walk:
         if is_web(path):
             self._is_new(path)
             yield path
+            return
+        if is_store(path):
+            for url in self.remote.below(archive_of(path), self):
+                self._is_new(url)
+                yield url
             return
         try:
             os.scandir(path).close()
@@ -135,6 +139,24 @@ class _Walk:
             else:
                 yield path
 
+    def keep(self, url: str, below: str, *, folder: bool, image: bool) -> bool:
+        """Return whether what was found in a store is kept; see `Keeper`."""
+        reason = self._by_name(below, folder=folder)
+        if reason is None and not (folder or image):
+            reason = NOT_AN_IMAGE
+        if reason is None and not folder and not self._is_new(url):
+            reason = DUPLICATE
+        if reason is not None:
+            self._skip(url, reason)
+        elif folder and not self._recursive:
+            self.unsearched += 1
+            return False
+        return reason is None
+
+    def unreadable(self, url: str, error: OSError) -> None:
+        """Remember a folder that cannot be listed."""
+        self._skip(redacted(url), f"{UNREADABLE} folder: {_reason(error)}")
+
     def left_out(self) -> str:
         """Return what was left out, as the end of a message; empty if nothing was."""
         parts = []
@@ -156,21 +178,23 @@ class _Walk:
 
     def _why_not(self, path: str, below: str, *, folder: bool, named: bool) -> str | None:
         """Say why something is left out of a walk, if it is."""
-        name = os.path.basename(path)
-        if self._is_excluded(below):
-            return EXCLUDED
-        if _is_system(name):
-            return f"{SYSTEM} folder" if folder else f"{SYSTEM} file"
-        if named:
-            return None
-        if name.startswith("."):
-            return HIDDEN
+        reason = self._by_name(below, folder=folder, named=named)
+        if reason or named:
+            return reason
         if folder and os.path.lexists(os.path.join(path, SORTED_MARK)):
             return SORTED
         try:
             return None if folder or self._is_image(path) else NOT_AN_IMAGE
         except OSError as error:
             return f"{UNREADABLE} file: {_reason(error)}"
+
+    def _by_name(self, below: str, *, folder: bool, named: bool = False) -> str | None:
+        name = os.path.basename(below)
+        if self._is_excluded(below):
+            return EXCLUDED
+        if _is_system(name):
+            return f"{SYSTEM} folder" if folder else f"{SYSTEM} file"
+        return HIDDEN if name.startswith(".") and not named else None
 
     def _is_new(self, identity: str) -> bool:
         # 16 bytes per file instead of its path keep the memory of long runs low.
@@ -233,7 +257,6 @@ class PathStream:
         self._paths = paths
         self._walk = _Walk(options, is_image)
         self._started = False
-        self._remote = options.remote
         self.skipped = self._walk.skipped
         self.skipped_paths = self._walk.skipped_paths
 
@@ -242,24 +265,11 @@ class PathStream:
             raise RuntimeError(f"a {type(self).__name__} can be iterated only once")
         self._started = True
         for index, path in enumerate(self._found()):
-            yield ImageRef(index, redacted(path), self._source(path))
+            yield ImageRef(index, redacted(path), self._walk.remote.source(path))
 
     def _found(self) -> Iterator[str]:
         for path in self._paths:
             yield from self._walk.named(path)
-
-    def _source(self, path: str) -> Source | None:
-        if not is_web(path):
-            return None
-        from clipcls.inputs.web import WebImage
-
-        return WebImage(path, self._downloader)
-
-    @cached_property
-    def _downloader(self) -> Downloader:
-        from clipcls.inputs.web import Downloader
-
-        return Downloader(self._remote)
 
 
 class Discovery(PathStream):
@@ -343,9 +353,15 @@ def _check_path(text: str) -> None:
         raise InputError("an input is empty: name a file, a folder or a pattern")
     if is_web(text):
         return
+    if is_store(text):
+        from clipcls.inputs.stores import check_store
+
+        check_store(archive_of(text))
+        return
     if is_url(text):
         raise InputError(
-            f"{visible(redacted(text))} cannot be read: addresses begin with http:// or https://"
+            f"{visible(redacted(text))} cannot be read: addresses begin with http://, https://,"
+            " s3://, gs://, az://, hf:// or zip://"
         )
     try:
         os.scandir(text).close()
