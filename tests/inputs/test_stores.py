@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from clipcls.inputs.stores import Stores
 from clipcls.inputs.urls import redacted
 from clipcls.options import RemoteOptions
 from tests.inputs.discovering import discover, paths
-from tests.inputs.web_server import picture
+from tests.inputs.web_server import picture, serving
 
 
 @pytest.fixture
@@ -110,3 +111,35 @@ def test_keys_are_shown_whole_and_credentials_are_not() -> None:
         redacted("zip://a@b.png::s3://id:secret@bucket/p.zip") == "zip://a@b.png::s3://bucket/p.zip"
     )
     assert redacted("hf://datasets/u/n@main/a.jpg") == "hf://datasets/u/n@main/a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("once_busy/red", ""),
+        ("status/503", "download failed: store busy"),
+        ("status/403", "permission denied"),
+        ("status/404", "file not found"),
+        ("torn/red", "download failed: connection lost"),
+        ("dropped/a", "download failed: timed out"),
+        ("stalled/a", "download failed: timed out"),
+        ("dripping/body", "download failed: timed out"),
+    ],
+)
+def test_a_store_that_answers_badly_ends_in_bounded_time(
+    monkeypatch: pytest.MonkeyPatch, path: str, reason: str
+) -> None:
+    pytest.importorskip("s3fs")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k3yid")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with serving() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url("").rstrip("/"))
+        seconds = 0.5 if "timed out" in reason else 5.0
+        began = time.monotonic()
+        if reason:
+            with pytest.raises(DecodeError, match=f"^{reason}$"):
+                fetch(f"s3://{path}", timeout=seconds, retries=1)
+        else:
+            assert fetch(f"s3://{path}", timeout=seconds, retries=1) == picture("red")
+        assert time.monotonic() - began < 12

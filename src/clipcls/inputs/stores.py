@@ -7,6 +7,7 @@ fsspec is taken: some would open a connection that nobody checks, and a list may
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import weakref
 from collections.abc import Iterator
@@ -25,6 +26,13 @@ from clipcls.inputs.patterns import name_order
 from clipcls.inputs.urls import ARCHIVE, is_store, redacted
 from clipcls.options import RemoteOptions
 from clipcls.text import visible
+
+_SAY = {
+    "Credential": "no credentials",
+    "Connection": "connection lost",
+    "Payload": "connection lost",
+}
+"""Part of the name of a library's error -> what it means."""
 
 _EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
 
@@ -203,7 +211,11 @@ def _reason(error: Exception) -> str:
         return "corrupt: damaged or incomplete zip archive"
     if isinstance(error, RuntimeError) and "password" in str(error):
         return "not supported: encrypted zip archive"
-    if "Credential" in type(error).__name__:
-        return "download failed: no credentials"
+    if isinstance(error, OSError) and error.errno == errno.EBUSY:
+        return "download failed: store busy"
+    name = type(error).__name__
+    for part, reason in _SAY.items():
+        if part in name:
+            return f"download failed: {reason}"
     # The text of the error may have addresses and keys in it.
-    return f"download failed: {type(error).__name__}"
+    return f"download failed: {name}"
