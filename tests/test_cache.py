@@ -139,6 +139,21 @@ def test_moved_and_copied_files_are_known_by_their_content(
     assert (len(records), encoded) == (7, 0)
 
 
+def test_bytes_are_known_where_their_file_was(cache: EmbeddingCache, images: list[Path]) -> None:
+    data = images[0].read_bytes()
+    assert cache.look_up_bytes(KEY, data).vector is None
+    slot = cache.look_up(KEY, str(images[0]))
+    assert slot is not None
+    vector = np.ones(512, np.float32)
+    cache.keep(KEY, [Slot(slot.content, vector, "a note")])
+    found = cache.look_up_bytes(KEY, data)
+    assert found.vector is not None
+    assert found.vector.tobytes() == vector.tobytes()
+    assert found.note == "a note"
+    assert cache.look_up_bytes(KEY, data + b"\0").vector is None
+    assert cache.look_up_bytes(b"another model", data).vector is None
+
+
 def test_changed_files_are_computed_anew(tmp_path: Path, images: list[Path]) -> None:
     scored(tmp_path)
     colour_image("blue").save(images[0])

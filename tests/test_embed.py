@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 
 from clipcls.classifier import Classifier
 from clipcls.embed import LOOK_AHEAD_BATCHES, EmbeddingStream, Stages, embed
-from clipcls.errors import InputError
+from clipcls.errors import DecodeError, InputError
 from clipcls.inputs.refs import ImageRef
 from clipcls.options import DecodeOptions
 from clipcls.records import Failure, Prediction, Record
@@ -209,3 +210,81 @@ def test_numbers_that_are_not_finite_are_a_failure(tmp_path: Path) -> None:
     assert "no finite numbers (--precision fp32)" in first.reason
     assert isinstance(second, Prediction)
     assert second.prediction == "green"
+
+
+# ---- images that are fetched ----
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A source in memory; `waits` holds its answer back until somebody lets go or stops."""
+
+    data: bytes = b""
+    error: str = ""
+    waits: threading.Event | None = None
+    reading: list[int] = field(default_factory=list)
+    concurrency: int = 4
+
+    def read(self, stopped: threading.Event) -> bytes:
+        self.reading.append(1)
+        while self.waits is not None and not (self.waits.is_set() or stopped.is_set()):
+            time.sleep(0.01)
+        if self.error:
+            raise DecodeError(self.error)
+        return self.data
+
+
+def fetched(folder: Path, colours: list[str], **more: object) -> list[ImageRef]:
+    paths = save_colours(folder, colours)
+    return [
+        ImageRef(i, f"https://h/{i}", Fetched(path.read_bytes(), **more))  # type: ignore[arg-type]
+        for i, path in enumerate(paths)
+    ]
+
+
+def test_fetched_images_are_scored_like_files_in_their_places(
+    tmp_path: Path, encoder: FakeEncoder
+) -> None:
+    colours = ["red", "green", "blue", "yellow"] * 5
+    refs = fetched(tmp_path, colours)
+    refs[3] = ImageRef(3, "https://h/3", Fetched(error="download failed: HTTP 404"))
+    refs[7] = ImageRef(7, "https://h/7", Fetched(b"no image"))
+    refs[8] = ImageRef(8, str(tmp_path / sorted(path.name for path in tmp_path.iterdir())[8]))
+    scorer = Classifier(["red", "green", "blue", "yellow"], model=encoder).scorer
+    records = list(score(stream(refs, encoder, Stages(3, 2)), scorer))
+    assert [record.path for record in records] == [ref.path for ref in refs]
+    failed = {r.index: r.reason for r in records if isinstance(r, Failure)}
+    assert failed == {3: "download failed: HTTP 404", 7: "not an image"}
+    scored = [r for r in records if isinstance(r, Prediction)]
+    assert [r.prediction for r in scored] == [c for i, c in enumerate(colours) if i not in failed]
+
+
+def test_as_many_are_fetched_at_once_as_the_source_says(
+    tmp_path: Path, encoder: FakeEncoder
+) -> None:
+    go, reading = threading.Event(), list[int]()
+    at_once: list[int] = []
+    refs = fetched(tmp_path, ["red"] * 12, waits=go, reading=reading, concurrency=3)
+    embeddings = iter(stream(refs, encoder, Stages(4, 1)))
+
+    def let_go() -> None:
+        at_once.extend(reading)
+        go.set()
+
+    threading.Timer(0.3, let_go).start()
+    assert len(list(embeddings)) == 12
+    assert len(at_once) == 3
+
+
+def test_an_interrupt_does_not_wait_for_a_download(tmp_path: Path, encoder: FakeEncoder) -> None:
+    refs = fetched(tmp_path, ["red"] * 4)
+    refs += [
+        replace(ref, index=ref.index + 4)
+        for ref in fetched(tmp_path, ["red"] * 4, waits=threading.Event())
+    ]
+    stopped = threading.Event()
+    threading.Timer(0.3, stopped.set).start()
+    embeddings = stream(refs, encoder, Stages(4, 1), stopped.is_set)
+    assert [record.index for record in embeddings] == [0, 1, 2, 3]
+    assert embeddings.interrupted
+    assert not [t for t in threading.enumerate() if t.name.startswith("clipcls-fetch")]

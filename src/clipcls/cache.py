@@ -171,6 +171,18 @@ class EmbeddingCache:
                 return None
             if time.time_ns() - max(times[1:]) > _YOUNG_NS:
                 self._read.append((name, *times, content))
+        return self._slot(key, content, times)
+
+    def look_up_bytes(self, key: bytes, data: bytes) -> Slot:
+        """Return the slot of an image whose file is at hand.
+
+        Args:
+            key: As in `look_up`.
+            data: The bytes of the file.
+        """
+        return self._slot(key, hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest())
+
+    def _slot(self, key: bytes, content: bytes, times: tuple[int, int, int] = (0, 0, 0)) -> Slot:
         found = self._row(
             "SELECT vector, note, checksum FROM images WHERE key = ? AND content = ?", key, content
         )

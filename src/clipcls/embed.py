@@ -13,7 +13,7 @@ the uninterrupted run would have computed, so that the bytes written are the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from threading import Event, Thread
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from clipcls.cache import Shelf, Slot
 from clipcls.errors import DecodeError
 from clipcls.inputs.decode import load_image
-from clipcls.inputs.refs import ImageRef
+from clipcls.inputs.refs import ImageRef, Source
 from clipcls.options import DecodeOptions
 from clipcls.records import Embedded, Failure
 
@@ -111,6 +111,8 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
         self._stages = stages
         self._should_stop = should_stop
         self._shelf = shelf
+        self._stopped = Event()
+        self._fetchers: ThreadPoolExecutor | None = None
         self.interrupted = False
         self.cached = 0
 
@@ -121,29 +123,68 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
     def batches(self) -> Generator[list[Embedded | Failure], None, None]:
         """Yield the same by batch, each as soon as it is computed."""
         pool = ThreadPoolExecutor(self._stages.workers, thread_name_prefix="clipcls-decode")
-        feeder = _Feeder(self._refs, lambda ref: pool.submit(self._prepare, ref), self._stages)
+        feeder = _Feeder(self._refs, lambda ref: self._submitted(ref, pool), self._stages)
         feeder.start()
         try:
             while batch := feeder.take_batch(self._should_stop):
+                if self._is_given_up(batch):
+                    self.interrupted = True
+                    return
                 yield self._encoded([(ref, prepared.result()) for ref, prepared in batch])
                 if self._should_stop():
                     break
             self.interrupted = self._should_stop() and not feeder.is_drained()
         finally:
+            self._stopped.set()
             feeder.stop()
+            if self._fetchers is not None:
+                self._fetchers.shutdown(wait=True, cancel_futures=True)
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _prepare(self, ref: ImageRef) -> Prepared:
-        slot = self._shelf.cache.look_up(self._shelf.key, ref.path) if self._shelf else None
+    def _submitted(self, ref: ImageRef, pool: ThreadPoolExecutor) -> Future[Prepared]:
+        if ref.source is None:
+            return pool.submit(self._prepare, ref)
+        if self._fetchers is None and not self._stopped.is_set():
+            self._fetchers = ThreadPoolExecutor(ref.source.concurrency, "clipcls-fetch")
+        if self._fetchers is None:
+            raise RuntimeError("a reference came after the end of the stream")
+        return self._fetchers.submit(self._fetch, ref, ref.source, pool)
+
+    def _fetch(self, ref: ImageRef, source: Source, pool: ThreadPoolExecutor) -> Prepared:
+        try:
+            data = source.read(self._stopped)
+        except DecodeError as error:
+            return Failure(ref.index, ref.path, str(error))
+        # Waiting here bounds the files in memory by the number of fetching threads.
+        return pool.submit(self._prepare, ref, data).result()
+
+    def _is_given_up(self, batch: list[tuple[ImageRef, Future[Prepared]]]) -> bool:
+        """Wait for what is fetched; an interrupt ends that at once, and nothing is lost by it."""
+        for ref, prepared in batch:
+            while ref.source is not None and wait([prepared], _POLL_SECONDS).not_done:
+                if self._should_stop():
+                    return True
+        return False
+
+    def _prepare(self, ref: ImageRef, data: bytes | None = None) -> Prepared:
+        slot = self._slot(ref, data)
         if slot is not None and slot.vector is not None:
             return Embedded(ref.index, ref.path, slot.vector, slot.note)
         try:
-            decoded = load_image(ref.path, self._decode, max(self._encoder.image_size))
+            image = ref.path if data is None else data
+            decoded = load_image(image, self._decode, max(self._encoder.image_size))
             # What was decoded must be what the slot is for.
-            slot = slot if slot is not None and slot.is_of(ref.path) else None
+            if slot is not None and data is None and not slot.is_of(ref.path):
+                slot = None
             return _Pixels(self._encoder.prepare(decoded.image), decoded.note, slot)
         except DecodeError as error:
             return Failure(ref.index, ref.path, str(error))
+
+    def _slot(self, ref: ImageRef, data: bytes | None) -> Slot | None:
+        if self._shelf is None:
+            return None
+        cache, key = self._shelf
+        return cache.look_up(key, ref.path) if data is None else cache.look_up_bytes(key, data)
 
     def _encoded(self, batch: list[tuple[ImageRef, Prepared]]) -> list[Embedded | Failure]:
         ready = [prepared for _, prepared in batch if isinstance(prepared, _Pixels)]

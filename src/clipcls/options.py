@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
@@ -200,6 +201,34 @@ class DecodeOptions(_Fingerprinted):
 
 
 @dataclass(frozen=True)
+class RemoteOptions:
+    """How images that are not on this machine are fetched.
+
+    Attributes:
+        downloads: Images that are downloaded at once.
+        timeout: Seconds after which an attempt ends.
+        retries: Further attempts after one that failed for a passing reason.
+        max_megabytes: Files of more megabytes are refused.
+        allow_private: Whether web addresses may lead into private networks and to this machine.
+    """
+
+    downloads: int = 16
+    timeout: float = 60.0
+    retries: int = 3
+    max_megabytes: float = 100.0
+    allow_private: bool = False
+
+    def __post_init__(self) -> None:
+        for flag, value in (
+            ("--downloads", self.downloads),
+            ("--download-timeout", self.timeout),
+            ("--max-download", self.max_megabytes),
+        ):
+            if not 0 < value < math.inf:
+                raise OptionError(f"{flag} is {value:g}: give a number above 0")
+
+
+@dataclass(frozen=True)
 class DiscoveryOptions(_Fingerprinted):
     """How inputs are turned into a list of images.
 
@@ -207,11 +236,13 @@ class DiscoveryOptions(_Fingerprinted):
         recursive: Whether folders are searched below their first level.
         null_separated: Whether lists (`@file`, `-`) are separated by NUL instead of newlines.
         exclude: Glob patterns of files and folders that a walk leaves out.
+        remote: How images that are not on this machine are fetched.
     """
 
     recursive: bool = True
     null_separated: bool = False
     exclude: tuple[str, ...] = ()
+    remote: RemoteOptions = field(default=RemoteOptions(), metadata={"no_result": True})
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from clipcls.embed import Stages
 from clipcls.errors import ResumeError
 from clipcls.inputs.decode import is_candidate
 from clipcls.inputs.refs import ImageRef
+from clipcls.inputs.urls import redacted
 from clipcls.inputs.walk import Discovery
 from clipcls.observer import Observer
 from clipcls.options import OutputOptions, Precision
@@ -226,7 +227,7 @@ def _circumstances(classifier: Classifier, job: Job) -> dict[str, Any]:
         "device": device.device,
         # Another kind of device rounds differently, another one of the same kind does not.
         "device_kind": device.device.partition(":")[0],
-        "inputs": [printable_path(text) for text in job.inputs.paths],
+        "inputs": [printable_path(redacted(text)) for text in job.inputs.paths],
         "started": now(),
     }
 

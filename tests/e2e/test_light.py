@@ -20,7 +20,7 @@ from clipcls.cli import main
 try:
     main()
 except SystemExit as end:
-    heavy = {"torch", "open_clip", "pandas", "pyarrow", "matplotlib"}
+    heavy = {"torch", "open_clip", "pandas", "pyarrow", "matplotlib", "urllib3"}
     print(json.dumps([end.code, sorted(heavy & set(sys.modules))]))
 """
 

@@ -258,7 +258,7 @@ def test_folders_full_of_links_to_each_other_are_not_walked_per_combination(tree
         (["@"], "its name is missing"),
         (["@d"], "@d is a folder, not a list: leave out the @"),
         (["-", "-"], "given twice"),
-        (["https://example.org/a.jpg"], "is a web address"),
+        (["gopher://u:pw@h/a.jpg"], "gopher://h/a.jpg cannot be read"),
         (["nul\0.jpg"], "cannot be used as a path"),
         (["new\nline.jpg"], r"no such file or folder: new\\nline.jpg"),
     ],
@@ -270,6 +270,17 @@ def test_inputs_that_lead_nowhere_are_refused_at_once(
     os.symlink("nowhere", "dangling.jpg")
     with pytest.raises(InputError, match=message):
         discover(inputs)
+
+
+def test_web_addresses_are_images_that_keep_their_secrets_to_themselves(tree: Tree) -> None:
+    tree("a.jpg")
+    url = "https://user:pw@example.org/b[1].jpg?token=abc&page=1"
+    Path("list.txt").write_text(f"{url}\n", encoding="utf-8")
+    refs = list(discover([url, "a.jpg", "@list.txt", "-"], stdin=url.encode()))
+    shown = "https://example.org/b[1].jpg?token=***&page=1"
+    assert [ref.path for ref in refs] == [shown, "a.jpg", shown, shown]
+    assert [ref.source is None for ref in refs] == [False, True, False, False]
+    assert "pw" not in repr(refs)
 
 
 def test_one_text_in_place_of_a_list_is_refused() -> None:

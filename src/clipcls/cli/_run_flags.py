@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _output: Any = partial(typer.Option, rich_help_panel="Output")
 _scoring: Any = partial(typer.Option, rich_help_panel="Scoring")
 _images: Any = partial(typer.Option, rich_help_panel="Images")
+_downloads: Any = partial(typer.Option, rich_help_panel="Downloads")
 _speed: Any = partial(typer.Option, rich_help_panel="Device and speed")
 
 
@@ -187,6 +188,28 @@ TruncatedFlag = Annotated[
     _images(
         "--truncated",
         help="Whether an image whose file ends too early fails or is scored from what is there.",
+    ),
+]
+
+DownloadsFlag = Annotated[
+    int, _downloads("--downloads", metavar="N", help="Images that are downloaded at once.")
+]
+DownloadTimeoutFlag = Annotated[
+    float,
+    _downloads(
+        "--download-timeout",
+        metavar="SECONDS",
+        help="When an attempt to download an image ends; there are up to four.",
+    ),
+]
+MaxDownloadFlag = Annotated[
+    float, _downloads("--max-download", metavar="MB", help="Refuse files of more megabytes.")
+]
+AllowPrivateUrlsFlag = Annotated[
+    bool,
+    _downloads(
+        "--allow-private-urls",
+        help="Also download from private networks and this machine itself.",
     ),
 ]
 

@@ -18,6 +18,7 @@ from clipcls.options import (
     DiscoveryOptions,
     Fit,
     Precision,
+    RemoteOptions,
     Truncated,
 )
 
@@ -94,6 +95,10 @@ def calibrate(
     decoding: run_flags.DecodeFlag = Decoding.FAST,
     max_megapixels: run_flags.MaxMegapixelsFlag = DecodeOptions.max_megapixels,
     truncated: run_flags.TruncatedFlag = Truncated.ERROR,
+    downloads: run_flags.DownloadsFlag = RemoteOptions.downloads,
+    download_timeout: run_flags.DownloadTimeoutFlag = RemoteOptions.timeout,
+    max_download: run_flags.MaxDownloadFlag = RemoteOptions.max_megabytes,
+    allow_private_urls: run_flags.AllowPrivateUrlsFlag = False,
     device: run_flags.DeviceFlag = "auto",
     batch_size: run_flags.BatchSizeFlag = "auto",
     workers: run_flags.WorkersFlag = "auto",
@@ -105,7 +110,10 @@ def calibrate(
 ) -> None:
     """Fit temperature and threshold on a part of labelled images, and judge them on the rest."""
     decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
-    discovery = DiscoveryOptions(recursive=recursive, exclude=tuple(exclude or ()))
+    remote = RemoteOptions(
+        downloads, download_timeout, max_megabytes=max_download, allow_private=allow_private_urls
+    )
+    discovery = DiscoveryOptions(recursive, exclude=tuple(exclude or ()), remote=remote)
     runtime = run_flags.runtime_options(
         *(device, Precision.AUTO, batch_size, workers), *(cache, cache_dir, verify_cache)
     )

@@ -24,6 +24,7 @@ from clipcls.options import (
     Fit,
     OutputOptions,
     Precision,
+    RemoteOptions,
     SortBy,
     SortOptions,
     Truncated,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   clipcls classify ./images --labels glasses,no-glasses -o out.csv
+  clipcls classify @urls.txt --labels cat,dog -o out.csv
   clipcls classify a.jpg --labels "a diagram,a dog,a cat" --template "<>"
   find . -name "*.jpg" -print0 | clipcls classify - -0 --labels-file labels.txt
   clipcls classify ./images --labels-file labels.csv -o out.parquet --resume
@@ -49,7 +51,8 @@ def classify(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Files, folders, glob patterns, @list.txt, or - for paths on standard input.",
+            help="Files, folders, glob patterns, addresses (https://, s3://, zip:// ...),"
+            " @list.txt, or - for paths on standard input.",
             show_default=False,
         ),
     ],
@@ -114,6 +117,10 @@ def classify(
     decoding: run_flags.DecodeFlag = Decoding.FAST,
     max_megapixels: run_flags.MaxMegapixelsFlag = DecodeOptions.max_megapixels,
     truncated: run_flags.TruncatedFlag = Truncated.ERROR,
+    downloads: run_flags.DownloadsFlag = RemoteOptions.downloads,
+    download_timeout: run_flags.DownloadTimeoutFlag = RemoteOptions.timeout,
+    max_download: run_flags.MaxDownloadFlag = RemoteOptions.max_megabytes,
+    allow_private_urls: run_flags.AllowPrivateUrlsFlag = False,
     device: run_flags.DeviceFlag = "auto",
     precision: run_flags.PrecisionFlag = Precision.AUTO,
     batch_size: run_flags.BatchSizeFlag = "auto",
@@ -137,9 +144,10 @@ def classify(
         raise OptionError("--shard needs its rows in a file, with a manifest for merge: -o FILE")
     scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration)
     decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
-    discovery = DiscoveryOptions(
-        recursive=recursive, null_separated=null, exclude=tuple(exclude or ())
+    remote = RemoteOptions(
+        downloads, download_timeout, max_megabytes=max_download, allow_private=allow_private_urls
     )
+    discovery = DiscoveryOptions(recursive, null, tuple(exclude or ()), remote)
     runtime = run_flags.runtime_options(
         *(device, precision, batch_size, workers), *(cache, cache_dir, verify_cache)
     )

@@ -21,6 +21,7 @@ from clipcls.options import (
     DiscoveryOptions,
     Fit,
     Precision,
+    RemoteOptions,
     Truncated,
 )
 
@@ -118,6 +119,10 @@ def evaluate(
     decoding: run_flags.DecodeFlag = Decoding.FAST,
     max_megapixels: run_flags.MaxMegapixelsFlag = DecodeOptions.max_megapixels,
     truncated: run_flags.TruncatedFlag = Truncated.ERROR,
+    downloads: run_flags.DownloadsFlag = RemoteOptions.downloads,
+    download_timeout: run_flags.DownloadTimeoutFlag = RemoteOptions.timeout,
+    max_download: run_flags.MaxDownloadFlag = RemoteOptions.max_megabytes,
+    allow_private_urls: run_flags.AllowPrivateUrlsFlag = False,
     device: run_flags.DeviceFlag = "auto",
     precision: run_flags.PrecisionFlag = Precision.AUTO,
     batch_size: run_flags.BatchSizeFlag = "auto",
@@ -131,7 +136,10 @@ def evaluate(
     """Measure how good the predictions are, on images whose labels are known."""
     scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration)
     decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
-    discovery = DiscoveryOptions(recursive=recursive, exclude=tuple(exclude or ()))
+    remote = RemoteOptions(
+        downloads, download_timeout, max_megabytes=max_download, allow_private=allow_private_urls
+    )
+    discovery = DiscoveryOptions(recursive, exclude=tuple(exclude or ()), remote=remote)
     runtime = run_flags.runtime_options(
         *(device, precision, batch_size, workers), *(cache, cache_dir, verify_cache)
     )

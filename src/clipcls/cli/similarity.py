@@ -22,6 +22,7 @@ from clipcls.options import (
     DiscoveryOptions,
     Fit,
     Precision,
+    RemoteOptions,
     Truncated,
 )
 
@@ -94,6 +95,10 @@ def similarity(
     decoding: run_flags.DecodeFlag = Decoding.FAST,
     max_megapixels: run_flags.MaxMegapixelsFlag = DecodeOptions.max_megapixels,
     truncated: run_flags.TruncatedFlag = Truncated.ERROR,
+    downloads: run_flags.DownloadsFlag = RemoteOptions.downloads,
+    download_timeout: run_flags.DownloadTimeoutFlag = RemoteOptions.timeout,
+    max_download: run_flags.MaxDownloadFlag = RemoteOptions.max_megabytes,
+    allow_private_urls: run_flags.AllowPrivateUrlsFlag = False,
     device: run_flags.DeviceFlag = "auto",
     precision: run_flags.PrecisionFlag = Precision.AUTO,
     cache: run_flags.CacheFlag = True,
@@ -125,7 +130,10 @@ def similarity(
             labels, label, labels_file, None, None, inputs=inputs, quiet=quiet
         )
         wordings = [wording for one in chosen for wording in one.wordings]
-    discovery = DiscoveryOptions(recursive=recursive, exclude=tuple(exclude or ()))
+    remote = RemoteOptions(
+        downloads, download_timeout, max_megabytes=max_download, allow_private=allow_private_urls
+    )
+    discovery = DiscoveryOptions(recursive, exclude=tuple(exclude or ()), remote=remote)
     refs = list(Discovery(inputs, discovery, is_image=is_candidate))
     paths = [ref.path for ref in refs]
     if pairs is not None:

@@ -203,7 +203,7 @@ def _settled(
     empty = [p.ref.path for p, cell in zip(pairs, cells, strict=True) if not cell]
     return Truth(
         labels=chosen,
-        refs=tuple(ImageRef(i, kept[place][0].ref.path) for i, place in enumerate(places)),
+        refs=tuple(replace(kept[place][0].ref, index=i) for i, place in enumerate(places)),
         values=tuple(kept[place][1] for place in places),
         report=replace(
             report,

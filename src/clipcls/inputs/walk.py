@@ -19,6 +19,8 @@ from clipcls.errors import InputError
 from clipcls.inputs.lists import STDIN, check_list, is_list, is_stream, read_list, standard_input
 from clipcls.inputs.patterns import Exclusions, Pattern, is_pattern, name_order
 from clipcls.inputs.refs import ImageRef
+from clipcls.inputs.remote import Remote
+from clipcls.inputs.urls import archive_of, is_store, is_url, is_web, redacted
 from clipcls.options import DiscoveryOptions
 from clipcls.text import visible
 
@@ -43,7 +45,6 @@ _is_system = re.compile(
     re.IGNORECASE,
 ).fullmatch
 _WHOLE_FOLDER = Pattern("")
-is_url = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE).match
 
 
 class _Walk:
@@ -53,13 +54,15 @@ class _Walk:
         skipped: Why something was left out -> how often.
         skipped_paths: The first of them as (path, reason), at most `MOST_SKIPPED_PATHS`.
         unsearched: How many subfolders were not searched, as was asked.
-        found: What was found, as digests of real paths.
+        found: What was found, as digests of real paths and addresses.
+        remote: What opens inputs that are no files of this machine.
     """
 
     def __init__(self, options: DiscoveryOptions, is_image: Callable[[str], bool]) -> None:
         self._recursive = options.recursive
         self._is_excluded = Exclusions(options.exclude).match
         self._is_image = is_image
+        self.remote = Remote(options.remote)
         self.found: set[bytes] = set()
         self.skipped: Counter[str] = Counter()
         self.skipped_paths: list[tuple[str, str]] = []
@@ -67,6 +70,15 @@ class _Walk:
 
     def named(self, path: str) -> Iterator[str]:
         """Yield what is below a folder that the user named, and any other name itself."""
+        if is_web(path):
+            self._is_new(path)
+            yield path
+            return
+        if is_store(path):
+            for url in self.remote.below(archive_of(path), self):
+                self._is_new(url)
+                yield url
+            return
         try:
             os.scandir(path).close()
         except (OSError, ValueError):  # not a folder, or not one to list: it fails in its own row
@@ -127,6 +139,24 @@ class _Walk:
             else:
                 yield path
 
+    def keep(self, url: str, below: str, *, folder: bool, image: bool) -> bool:
+        """Return whether what was found in a store is kept; see `Keeper`."""
+        reason = self._by_name(below, folder=folder)
+        if reason is None and not (folder or image):
+            reason = NOT_AN_IMAGE
+        if reason is None and not folder and not self._is_new(url):
+            reason = DUPLICATE
+        if reason is not None:
+            self._skip(url, reason)
+        elif folder and not self._recursive:
+            self.unsearched += 1
+            return False
+        return reason is None
+
+    def unreadable(self, url: str, error: OSError) -> None:
+        """Remember a folder that cannot be listed."""
+        self._skip(redacted(url), f"{UNREADABLE} folder: {_reason(error)}")
+
     def left_out(self) -> str:
         """Return what was left out, as the end of a message; empty if nothing was."""
         parts = []
@@ -148,21 +178,23 @@ class _Walk:
 
     def _why_not(self, path: str, below: str, *, folder: bool, named: bool) -> str | None:
         """Say why something is left out of a walk, if it is."""
-        name = os.path.basename(path)
-        if self._is_excluded(below):
-            return EXCLUDED
-        if _is_system(name):
-            return f"{SYSTEM} folder" if folder else f"{SYSTEM} file"
-        if named:
-            return None
-        if name.startswith("."):
-            return HIDDEN
+        reason = self._by_name(below, folder=folder, named=named)
+        if reason or named:
+            return reason
         if folder and os.path.lexists(os.path.join(path, SORTED_MARK)):
             return SORTED
         try:
             return None if folder or self._is_image(path) else NOT_AN_IMAGE
         except OSError as error:
             return f"{UNREADABLE} file: {_reason(error)}"
+
+    def _by_name(self, below: str, *, folder: bool, named: bool = False) -> str | None:
+        name = os.path.basename(below)
+        if self._is_excluded(below):
+            return EXCLUDED
+        if _is_system(name):
+            return f"{SYSTEM} folder" if folder else f"{SYSTEM} file"
+        return HIDDEN if name.startswith(".") and not named else None
 
     def _is_new(self, identity: str) -> bool:
         # 16 bytes per file instead of its path keep the memory of long runs low.
@@ -233,7 +265,7 @@ class PathStream:
             raise RuntimeError(f"a {type(self).__name__} can be iterated only once")
         self._started = True
         for index, path in enumerate(self._found()):
-            yield ImageRef(index, path)
+            yield ImageRef(index, redacted(path), self._walk.remote.source(path))
 
     def _found(self) -> Iterator[str]:
         for path in self._paths:
@@ -286,7 +318,7 @@ class Discovery(PathStream):
         for text in self._inputs:
             if is_list(text):
                 check_list(text, null=self._null)
-            elif is_pattern(text):
+            elif is_pattern(text) and not is_url(text):
                 walk, pattern = _Walk(options, is_image), Pattern(text)
                 if next(walk.below(pattern.top, pattern), None) is None:
                     raise InputError(
@@ -303,13 +335,13 @@ class Discovery(PathStream):
                 stdin = self._stdin if text == STDIN else None
                 for path in read_list(text, null=self._null, stdin=stdin):
                     yield from self._walk.named(path)
-            elif is_pattern(text):
+            elif is_pattern(text) and not is_url(text):
                 pattern = Pattern(text)
                 yield from self._walk.below(pattern.top, pattern)
             else:
                 yield from self._walk.named(text)
         if not self._walk.found:
-            shown = ", ".join(visible(text) for text in self._inputs[:3])
+            shown = ", ".join(visible(redacted(text)) for text in self._inputs[:3])
             if len(self._inputs) > 3:
                 shown += f" and {len(self._inputs) - 3} more"
             raise InputError(f"no images in {shown}{self._walk.left_out() or ': nothing is there'}")
@@ -319,8 +351,18 @@ def _check_path(text: str) -> None:
     """Refuse a path that leads nowhere, before anything is scored."""
     if not text:
         raise InputError("an input is empty: name a file, a folder or a pattern")
+    if is_web(text):
+        return
+    if is_store(text):
+        from clipcls.inputs.stores import check_store
+
+        check_store(archive_of(text))
+        return
     if is_url(text):
-        raise InputError(f"{visible(text)} is a web address: download it first, then name the file")
+        raise InputError(
+            f"{visible(redacted(text))} cannot be read: addresses begin with http://, https://,"
+            " s3://, gs://, az://, hf:// or zip://"
+        )
     try:
         os.scandir(text).close()
     except (FileNotFoundError, NotADirectoryError) as error:

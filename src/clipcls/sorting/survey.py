@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipcls.inputs.walk import is_url
+from clipcls.inputs.urls import is_url
 from clipcls.options import SortBy
 from clipcls.sorting.journal import Entry, Journal
 from clipcls.sorting.plan import Image

@@ -1,0 +1,221 @@
+"""Images in object stores and archives, through fsspec: `s3://`, `gs://`, `az://`, `hf://`, `zip://`.
+
+Credentials and endpoints come from where the store's own library looks for them. No other scheme of
+fsspec is taken: some would open a connection that nobody checks, and a list may be a stranger's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from threading import Event, Lock
+from typing import Any
+from zipfile import BadZipFile
+
+import fsspec
+from fsspec.asyn import AsyncFileSystem, sync
+from fsspec.exceptions import FSTimeoutError
+
+from clipcls.errors import DecodeError, InputError, MissingExtraError
+from clipcls.inputs.patterns import name_order
+from clipcls.inputs.urls import ARCHIVE, is_store, redacted
+from clipcls.options import RemoteOptions
+from clipcls.text import visible
+
+_SAY = {
+    "Credential": "no credentials",
+    "Connection": "connection lost",
+    "Payload": "connection lost",
+}
+"""Part of the name of a library's error -> what it means."""
+
+_EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image in a store.
+
+    Attributes:
+        url: Its address.
+        stores: What opens it.
+    """
+
+    url: str
+    stores: Stores
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"  # no secret in a traceback
+
+    @property
+    def concurrency(self) -> int:
+        """How many images are read from stores at once."""
+        return self.stores.options.downloads
+
+    def read(self, stopped: Event) -> bytes:
+        """Return the bytes; see `Source`."""
+        return self.stores.fetch(self.url)
+
+
+class Stores:
+    """The stores that a run reads; safe in any thread.
+
+    Args:
+        options: Limits.
+
+    Attributes:
+        options: As given.
+    """
+
+    def __init__(self, options: RemoteOptions) -> None:
+        self.options = options
+        self._lock = Lock()
+        self._open: dict[str, Any] = {}
+
+    def fetch(self, url: str) -> bytes:
+        """Return what is at an address.
+
+        Raises:
+            DecodeError: It cannot be had within the limits; the message is the reason.
+        """
+        limit = int(self.options.max_megabytes * 1e6)
+        try:
+            system, path = self._system(url)
+            data = self._called(system, "cat_file", path, start=0, end=limit + 1)
+        except Exception as error:  # each store's library has errors of its own
+            # Of an empty object there is no range.
+            if "range" not in str(error).lower():
+                raise DecodeError(_reason(error)) from error
+            data = b""
+        if len(data) > limit:
+            raise DecodeError(
+                f"download failed: more than {self.options.max_megabytes:g} MB (--max-download)"
+            )
+        return bytes(data)
+
+    def entries(self, url: str) -> Iterator[tuple[str, str, bool]]:
+        """Yield (name, address, whether it is a folder) of what is in a folder, in natural order.
+
+        Raises:
+            OSError: It cannot be listed, or is not there.
+            MissingExtraError: The store needs a package that is not installed.
+        """
+        try:
+            system, path = self._system(url)
+            found = self._called(system, "ls", path, detail=True)
+        except (OSError, MissingExtraError):
+            raise
+        except Exception as error:  # as above
+            raise OSError(_reason(error)) from error
+        scheme = url.partition("://")[0]
+        outer = url.rpartition("::")[2] if scheme.lower() == ARCHIVE else ""
+        listed = [(entry["name"].rstrip("/"), entry["type"] == "directory") for entry in found]
+        for name, folder in sorted(listed, key=lambda entry: name_order(entry[0])):
+            # A store may list the folder itself, as an empty object.
+            if name.strip("/") != path.strip("/"):
+                address = f"{scheme}://{name.lstrip('/')}" + (f"::{outer}" if outer else "")
+                yield name.rpartition("/")[2], address, folder
+
+    def _system(self, url: str) -> tuple[Any, str]:
+        """Return the file system of an address and its path there."""
+        scheme, _, path = url.partition("://")
+        scheme = scheme.lower()
+        if scheme != ARCHIVE:
+            with self._lock:
+                if scheme not in self._open:
+                    self._open[scheme] = _class_of(scheme)(
+                        skip_instance_cache=True, use_listings_cache=False, **self._limits(scheme)
+                    )
+            return self._open[scheme], path
+        inner, _, archive = path.rpartition("::")
+        with self._lock:
+            if archive not in self._open:
+                self._open[archive] = self._archive(archive)
+        return self._open[archive], inner
+
+    def _archive(self, archive: str) -> Any:
+        if is_store(archive):
+            scheme, _, path = archive.partition("://")
+            if scheme.lower() == ARCHIVE:
+                raise FileNotFoundError(archive)
+            outer = _class_of(scheme)(skip_instance_cache=True, **self._limits(scheme))
+            stream: Any = outer.open(path, "rb")
+        else:
+            stream = open(archive, "rb")  # noqa: SIM115  read until the end of the run
+        try:
+            opened = _class_of(ARCHIVE)(stream, skip_instance_cache=True)
+        except Exception:
+            stream.close()
+            raise
+        weakref.finalize(opened, stream.close)
+        return opened
+
+    def _limits(self, scheme: str) -> dict[str, Any]:
+        if scheme != "s3":
+            return {}
+        silence = min(10.0, self.options.timeout)
+        config = {
+            "connect_timeout": silence,
+            "read_timeout": silence,
+            "retries": {"max_attempts": self.options.retries, "mode": "standard"},
+            "max_pool_connections": self.options.downloads,
+        }
+        return {"config_kwargs": config}
+
+    def _called(self, system: Any, method: str, *args: Any, **more: Any) -> Any:
+        """Call a method of a file system, where that is possible within the time-out."""
+        if isinstance(system, AsyncFileSystem) and system.async_impl:
+            attempts = self.options.retries + 1
+            call = getattr(system, f"_{method}")
+            return sync(system.loop, call, *args, timeout=self.options.timeout * attempts, **more)
+        return getattr(system, method)(*args, **more)
+
+
+@cache
+def _class_of(scheme: str) -> Any:
+    try:
+        return fsspec.get_filesystem_class(scheme)
+    except ImportError as error:
+        raise MissingExtraError(f"reading {scheme}://", _EXTRAS[scheme]) from error
+
+
+def check_store(url: str) -> None:
+    """Refuse an address that nothing here can open.
+
+    Raises:
+        InputError: The archive is not there, or is in a place that is not taken.
+        MissingExtraError: The store needs a package that is not installed.
+    """
+    scheme, _, path = url.partition("://")
+    _class_of(scheme.lower())
+    archive = path.rpartition("::")[2] if scheme.lower() == ARCHIVE else ""
+    if is_store(archive):
+        check_store(archive)
+    elif archive and not os.path.isfile(archive):
+        raise InputError(f"no such archive: {visible(redacted(archive))}")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "file not found"
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    if isinstance(error, (TimeoutError, asyncio.TimeoutError, FSTimeoutError)):
+        return "download failed: timed out"
+    if isinstance(error, BadZipFile):
+        return "corrupt: damaged or incomplete zip archive"
+    if isinstance(error, RuntimeError) and "password" in str(error):
+        return "not supported: encrypted zip archive"
+    if isinstance(error, OSError) and error.errno == errno.EBUSY:
+        return "download failed: store busy"
+    name = type(error).__name__
+    for part, reason in _SAY.items():
+        if part in name:
+            return f"download failed: {reason}"
+    # The text of the error may have addresses and keys in it.
+    return f"download failed: {name}"

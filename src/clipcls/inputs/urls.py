@@ -1,0 +1,84 @@
+"""Addresses of images: what they are, and how they are written where others may read.
+
+An address can carry a secret: a password before the host, a token or a signature in the query. The
+secret is sent to its host and goes nowhere else. What is shown and written is `redacted`.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+from urllib.parse import quote, unquote, urlsplit
+
+is_url = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE).match
+is_web = re.compile(r"https?://", re.IGNORECASE).match
+
+is_store = re.compile(r"(s3|gs|az|hf|zip)://", re.IGNORECASE).match
+ARCHIVE = "zip"
+is_archive = re.compile(rf"{ARCHIVE}://", re.IGNORECASE).match
+
+HIDDEN = "***"
+
+_names_a_secret = re.compile(
+    r"x-(amz|goog)-.*|expires|.*(token|sig|secret|passw|pwd|auth|cred|session|jwt|policy|hmac).*"
+    r"|(.*[-_.])?(key|pass|pw|code|access.?key|api.?key|key.?pair.?id|hash)",
+    re.IGNORECASE,
+).fullmatch
+_parameter = re.compile(r"(?P<before>[?&;])(?P<name>[^=&;]*)(?P<equals>=?)(?P<value>[^&;]*)")
+_path_parameter = re.compile(r"(?P<before>;)(?P<name>[^=;/]*)(?P<equals>=)(?P<value>[^;/]*)")
+_looks_random = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/=_~.\-]{24,}").fullmatch
+_has_extension = re.compile(r".*\.[A-Za-z]{1,5}[0-9]?").fullmatch
+
+
+def redacted(text: str) -> str:
+    """Return an input as others may read it; paths and addresses without secrets are unchanged.
+
+    Of an address, user and password and what follows a `#` are left out, and values in the query
+    are hidden that are secret by their name (`token`, `X-Amz-Signature`). One that only looks like
+    a token is replaced by eight digits of its digest, so that rows can still be told apart.
+    """
+    if not is_url(text):
+        return text
+    if is_archive(text):
+        # What is in it, and the archive, which may have an address of its own.
+        inner, mark, archive = text.rpartition("::")
+        return inner + mark + redacted(archive) if mark else text
+    if is_store(text):  # a key may have any character in it, and no query
+        scheme, _, rest = text.partition("://")
+        bucket, slash, key = rest.partition("/")
+        return f"{scheme}://{bucket.rpartition('@')[2]}{slash}{key}"
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # brackets that hold no IPv6 address
+        return f"{text[: text.index('://')]}://{HIDDEN}"
+    host = parts.netloc.rpartition("@")[2]
+    path = _path_parameter.sub(_hidden, parts.path)
+    query = _parameter.sub(_hidden, f"?{parts.query}") if parts.query else ""
+    return f"{text[: text.index('://')]}://{host}{path}{query}"
+
+
+def archive_of(text: str) -> str:
+    """Return `zip://photos.zip` as `zip://::photos.zip`, and anything else as it is."""
+    if is_archive(text) and "::" not in text:
+        return f"{ARCHIVE}://::{text[6:]}"
+    return text
+
+
+def _hidden(found: re.Match[str]) -> str:
+    start = found["before"] + found["name"] + found["equals"]
+    if not found["equals"]:
+        return found["before"] + _digest_of_token(found["name"])
+    value = unquote(found["value"])
+    if value and _names_a_secret(unquote(found["name"])):
+        return start + HIDDEN
+    if is_url(value):
+        inner = redacted(value)
+        return start + (found["value"] if inner == value else quote(inner, safe="*"))
+    return start + _digest_of_token(found["value"])
+
+
+def _digest_of_token(value: str) -> str:
+    plain = unquote(value)
+    if not _looks_random(plain) or _has_extension(plain):
+        return value
+    return HIDDEN + blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()

@@ -1,0 +1,178 @@
+"""The same images from a folder and from elsewhere: the same rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipcls.labels import make_labels
+from clipcls.options import DiscoveryOptions, OutputOptions, RemoteOptions, RuntimeOptions
+from clipcls.outputs.manifest import manifest_path
+from clipcls.question import Inputs, ModelChoice, Question
+from clipcls.records import RunReport
+from clipcls.run import Job, run
+from clipcls.testing import FakeEncoder
+
+COUNT = 240
+SECRETS = "user:p4ssw0rd@", "?X-Amz-Signature=s1gnature"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Many different images, one of them torn."""
+    folder = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(0)
+    for i in range(COUNT):
+        small = Image.fromarray(random.integers(0, 256, (3, 4, 3), np.uint8))
+        suffix = ("jpg", "png", "webp")[i % 3]
+        small.resize((64, 48)).save(folder / f"img{i}.{suffix}")
+    torn = folder / "img7.png"
+    torn.write_bytes(torn.read_bytes()[:200])
+    return folder
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture(scope="module")
+def website(images: Path) -> Iterator[str]:
+    """The address at which the images are served, with user and password."""
+
+    def handler(*args: Any) -> Quiet:
+        return Quiet(*args, directory=str(images))
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://{SECRETS[0]}127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def classify(inputs: list[str], out: Path, **changes: Any) -> RunReport:
+    remote = RemoteOptions(allow_private=True)
+    job = Job(
+        Inputs(tuple(inputs), DiscoveryOptions(remote=remote)),
+        Question(make_labels(["red", "green", "blue"]), ("a photo of a <>",)),
+        ModelChoice("ViT-B-32:openai", None, RuntimeOptions("cpu", batch_size=16, workers=2)),
+        OutputOptions(out, **changes),
+    )
+    return run(job, encoder=FakeEncoder())
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with out.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def names(images: Path) -> list[str]:
+    return [f"img{i}.{('jpg', 'png', 'webp')[i % 3]}" for i in range(COUNT)]
+
+
+def same_scores(out: Path, folder: Path, expected_paths: list[str]) -> None:
+    here, there = rows(folder), rows(out)
+    assert [row.pop("path") for row in there] == expected_paths
+    assert len([row for row in here if row["error"]]) == 1
+    for row in here:
+        del row["path"]
+    assert there == here
+
+
+@pytest.fixture(scope="module")
+def folder_rows(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "folder.csv"
+    assert classify([str(images)], out).failed == 1
+    return out
+
+
+def test_a_list_of_web_addresses(
+    images: Path, website: str, folder_rows: Path, tmp_path: Path
+) -> None:
+    urls = [f"{website}/{name}{SECRETS[1]}" for name in names(images)]
+    (tmp_path / "urls.txt").write_text("\n".join(urls), encoding="utf-8")
+    out = tmp_path / "out.csv"
+    assert classify([f"@{tmp_path}/urls.txt", urls[0]], out).failed == 1
+    written = out.read_text() + manifest_path(out).read_text()
+    assert not any(word in written for word in ("p4ssw0rd", "s1gnature", "user:"))
+    assert json.loads(manifest_path(out).read_text())["inputs"][1].endswith(
+        "/img0.jpg?X-Amz-Signature=***"
+    )
+    # The last row is the image that was named once more.
+    assert rows(out)[-1] == rows(out)[0]
+    assert classify([f"@{tmp_path}/urls.txt"], tmp_path / "list.csv").failed == 1
+    shown = [
+        f"{website.replace(SECRETS[0], '')}/{name}?X-Amz-Signature=***" for name in names(images)
+    ]
+    same_scores(tmp_path / "list.csv", folder_rows, shown)
+
+
+def test_a_zip_archive(images: Path, folder_rows: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for name in reversed(names(images)):
+            archive.write(images / name, f"a/{name}")
+    out = tmp_path / "out.csv"
+    assert classify([f"zip://{tmp_path}/images.zip"], out).failed == 1
+    same_scores(out, folder_rows, [f"zip://a/{n}::{tmp_path}/images.zip" for n in names(images)])
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty bucket of a store on this machine."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "k3yid",
+        "AWS_SECRET_ACCESS_KEY": "s3cr3t",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    import boto3
+
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="pictures")
+    yield client
+    client.close()
+    server.stop()
+
+
+def test_a_prefix_in_s3(images: Path, folder_rows: Path, tmp_path: Path, bucket: Any) -> None:
+    for name in names(images):
+        bucket.put_object(Bucket="pictures", Key=f"a/{name}", Body=(images / name).read_bytes())
+    for key in ("a/", "a/notes.txt", "other/img.jpg"):
+        bucket.put_object(Bucket="pictures", Key=key, Body=b"")
+    out = tmp_path / "out.csv"
+    report = classify(["s3://pictures/a"], out)
+    assert report.failed == 1
+    assert report.skipped == {"not an image": 1}
+    same_scores(out, folder_rows, [f"s3://pictures/a/{name}" for name in names(images)])
+    classify(
+        ["s3://pictures/a/gone.jpg", "s3://none/a.jpg", "s3://pictures/other/"], out, overwrite=True
+    )
+    found = [(row["path"], row["error"]) for row in rows(out)]
+    assert found == [
+        ("s3://pictures/a/gone.jpg", "file not found"),
+        ("s3://none/a.jpg", "file not found"),
+        ("s3://pictures/other/img.jpg", "empty file"),
+    ]
+
+
+def test_a_signature_that_was_renewed_resumes(website: str, tmp_path: Path) -> None:
+    out, url = tmp_path / "out.csv", f"{website}/img0.jpg?sig="
+    classify([f"{url}old"], out)
+    assert classify([f"{url}new"], out, resume=True).resumed == 1
