@@ -32,7 +32,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fetch(url: str, **changes: float) -> bytes:
-    return Stores(RemoteOptions(**changes)).fetch(url)  # type: ignore[arg-type]
+    return Stores(RemoteOptions(**changes)).fetch(url, threading.Event())  # type: ignore[arg-type]
 
 
 def test_an_archive_is_walked_like_a_folder(archive: Path) -> None:
@@ -48,7 +48,9 @@ def test_an_archive_is_walked_like_a_folder(archive: Path) -> None:
 def test_a_member_is_read_by_many_threads_at_once(archive: Path) -> None:
     opened, found = Stores(RemoteOptions()), []
     threads = [
-        threading.Thread(target=lambda: found.append(opened.fetch("zip://b/img2.png::p.zip")))
+        threading.Thread(
+            target=lambda: found.append(opened.fetch("zip://b/img2.png::p.zip", threading.Event()))
+        )
         for _ in range(16)
     ]
     for thread in threads:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from clipcls.errors import DecodeError
-from clipcls.inputs.web import Downloader, WebImage
+from clipcls.inputs.remote import RemoteImage
+from clipcls.inputs.web import Downloader
 from clipcls.options import RemoteOptions
 from tests.inputs.web_server import Server, picture, serving
 
@@ -186,4 +187,4 @@ def test_user_and_password_go_to_their_host_only(
 
 
 def test_a_source_does_not_show_its_address() -> None:
-    assert "secret" not in repr(WebImage("http://u:secret@h/a.png", Downloader(options())))
+    assert "secret" not in repr(RemoteImage("http://u:secret@h/a.png", Downloader(options())))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
+from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
 from clipcls.inputs.refs import Source
@@ -32,6 +34,40 @@ class Keeper(Protocol):
         """Remember a folder that cannot be listed."""
 
 
+class Fetcher(Protocol):
+    """Reads whole files of one kind; safe in any thread."""
+
+    options: RemoteOptions
+
+    def fetch(self, url: str, stopped: Event) -> bytes:
+        """Return what is at an address; see `Source`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteImage:
+    """An image that is no local file; implements `Source`.
+
+    Attributes:
+        url: With whatever it needs to be let in.
+        fetcher: What reads it.
+    """
+
+    url: str
+    fetcher: Fetcher
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"  # no secret in a traceback
+
+    @property
+    def concurrency(self) -> int:
+        """How many images of this kind are read at once."""
+        return self.fetcher.options.downloads
+
+    def read(self, stopped: Event) -> bytes:
+        """Return the bytes; see `Source`."""
+        return self.fetcher.fetch(self.url, stopped)
+
+
 class Remote:
     """What opens the inputs of a run.
 
@@ -45,13 +81,9 @@ class Remote:
     def source(self, path: str) -> Source | None:
         """Return where the bytes of an input come from; None for a file of this machine."""
         if is_web(path):
-            from clipcls.inputs.web import WebImage
-
-            return WebImage(path, self._downloader)
+            return RemoteImage(path, self._downloader)
         if is_store(path):
-            from clipcls.inputs.stores import StoredImage
-
-            return StoredImage(path, self._stores)
+            return RemoteImage(path, self._stores)
         return None
 
     def below(self, url: str, keeper: Keeper) -> Iterator[str]:

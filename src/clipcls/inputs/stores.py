@@ -11,7 +11,6 @@ import errno
 import os
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from threading import Event, Lock
 from typing import Any
@@ -37,31 +36,6 @@ _SAY = {
 _EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
 
 
-@dataclass(frozen=True, slots=True)
-class StoredImage:
-    """An image in a store.
-
-    Attributes:
-        url: Its address.
-        stores: What opens it.
-    """
-
-    url: str
-    stores: Stores
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(...)"  # no secret in a traceback
-
-    @property
-    def concurrency(self) -> int:
-        """How many images are read from stores at once."""
-        return self.stores.options.downloads
-
-    def read(self, stopped: Event) -> bytes:
-        """Return the bytes; see `Source`."""
-        return self.stores.fetch(self.url)
-
-
 class Stores:
     """The stores that a run reads; safe in any thread.
 
@@ -77,8 +51,12 @@ class Stores:
         self._lock = Lock()
         self._open: dict[str, Any] = {}
 
-    def fetch(self, url: str) -> bytes:
+    def fetch(self, url: str, stopped: Event) -> bytes:
         """Return what is at an address.
+
+        Args:
+            url: The address.
+            stopped: As for a download; the stores' libraries cannot be told of it.
 
         Raises:
             DecodeError: It cannot be had within the limits; the message is the reason.

@@ -12,7 +12,6 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib.metadata import version
 from threading import Event, Timer, local
 from urllib.parse import unquote, urljoin, urlsplit
@@ -49,31 +48,6 @@ class _FailedError(Exception):
         super().__init__(reason)
         self.passing = passing
         self.wait = wait
-
-
-@dataclass(frozen=True, slots=True)
-class WebImage:
-    """An image at a web address.
-
-    Attributes:
-        url: With whatever it needs to be let in.
-        downloader: What fetches it.
-    """
-
-    url: str
-    downloader: Downloader
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(...)"  # no secret in a traceback
-
-    @property
-    def concurrency(self) -> int:
-        """How many downloads there are at once."""
-        return self.downloader.options.downloads
-
-    def read(self, stopped: Event) -> bytes:
-        """Return the bytes; see `Source`."""
-        return self.downloader.fetch(self.url, stopped)
 
 
 class Downloader:
