@@ -10,12 +10,15 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 from clipcls import read_results
 from clipcls.columns import Columns
@@ -26,6 +29,7 @@ from clipcls.errors import (
     LabelError,
     MissingExtraError,
     ModelDownloadError,
+    ModelError,
     OptionError,
     OutputError,
     OutputExistsError,
@@ -36,6 +40,7 @@ from clipcls.labels import make_labels
 from clipcls.models.names import ModelSpec, Published
 from clipcls.observer import Observer
 from clipcls.options import (
+    CacheOptions,
     DecodeOptions,
     DiscoveryOptions,
     OutputFormat,
@@ -555,7 +560,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch, hub_cache: HubCache) -> list[str]:
     """The names of the models that are loaded; each is the fake encoder under that name."""
     names: list[str] = []
 
-    def load(spec: ModelSpec, device: object, decode: object) -> FakeEncoder:
+    def load(spec: ModelSpec, *_: object) -> FakeEncoder:
         names.append(spec.name)
         encoder = FakeEncoder()
         encoder.name = spec.name
@@ -642,3 +647,51 @@ def test_a_device_that_is_not_there_costs_no_download(
     monkeypatch.setattr(Published, "checkpoint", pull)
     with pytest.raises(DeviceError):
         run(unnamed(job(colours, runtime=RuntimeOptions("cuda:99"))))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_first_images_are_decoded_while_the_model_is_loaded_and_reads_the_prompts(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, cached: bool
+) -> None:
+    prepared = threading.Semaphore(0)
+
+    class Transform(FakeEncoder):
+        def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
+            prepared.release()
+            return super().prepare(image)
+
+    class Reading(FakeEncoder):
+        def encode_texts(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+            assert prepared.acquire(timeout=60)
+            return super().encode_texts(prompts)
+
+    def load(*args: Any) -> FakeEncoder:
+        *_, ready = args
+        ready(Transform())
+        assert prepared.acquire(timeout=60)
+        return Reading()
+
+    monkeypatch.setattr("clipcls.classifier.load_encoder", load)
+    cache = CacheOptions(tmp_path / "cache") if cached else None
+    runtime = RuntimeOptions("cpu", batch_size=2, workers=1, cache=cache)
+    report = run(job(colours, tmp_path / "out.csv", model="mini", runtime=runtime))
+    assert report.counts.total() == 7
+    assert report.counts["blue"] == 2
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_model_that_cannot_be_loaded_leaves_nothing_behind(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    def load(*args: Any) -> FakeEncoder:
+        *_, ready = args
+        if known:
+            ready(FakeEncoder())
+        raise ModelError("the weights are damaged")
+
+    monkeypatch.setattr("clipcls.classifier.load_encoder", load)
+    runtime = RuntimeOptions("cpu", batch_size=2, workers=2)
+    with pytest.raises(ModelError, match="the weights are damaged"):
+        run(job(colours, tmp_path / "out.csv", model="mini", runtime=runtime))
+    assert not [t for t in threading.enumerate() if t.name.startswith("clipcls-")]
+    assert not [path for path in tmp_path.glob("out.csv*") if path.suffix != ".lock"]

@@ -45,7 +45,7 @@ from clipcls.scoring import Scorer, check_labels_fit, class_matrix, score
 if TYPE_CHECKING:
     from PIL import Image
 
-    from clipcls.models.base import Encoder
+    from clipcls.models.base import Encoder, Preparer
 
 Labels = str | Sequence[str] | Sequence[Label] | Mapping[str, str | Sequence[str]]
 PathLike = str | os.PathLike[str]
@@ -139,15 +139,15 @@ class Classifier:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The model, loaded when it is first asked for; with a cache, when it is first needed."""
+        """The model, loaded when it is first needed."""
         # First, because a device that is not there must not cost a download.
         device = self.device
         self.settle()
-        if self._shelf is None:
-            return self._load()
+        if self._shelf is None and not isinstance(self._model, ModelSpec):
+            return self._model
         return LazyEncoder(self._load, self._shelf, device.precision.value)
 
-    def _load(self) -> Encoder:
+    def _load(self, ready: Callable[[Preparer], None]) -> Encoder:
         if not isinstance(self._model, ModelSpec):
             return self._model
         if self._cache is not None:
@@ -159,7 +159,7 @@ class Classifier:
                     f" {self.device.device}, {self.device.precision}, and now it would be"
                     f" {chosen.device}, {chosen.precision}; run it once more"
                 )
-        return load_encoder(self._model, self.device, self._decode)
+        return load_encoder(self._model, self.device, self._decode, ready)
 
     @cached_property
     def _cache(self) -> EmbeddingCache | None:

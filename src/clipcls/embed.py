@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from threading import Event, Thread
@@ -105,14 +106,15 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
         should_stop: Callable[[], bool],
         shelf: Shelf | None,
     ) -> None:
-        self._refs = refs
         self._encoder = encoder
         self._decode = decode
         self._stages = stages
         self._should_stop = should_stop
         self._shelf = shelf
         self._stopped = Event()
+        self._pool = ThreadPoolExecutor(stages.workers, thread_name_prefix="clipcls-decode")
         self._fetchers: ThreadPoolExecutor | None = None
+        self._feeder = _Feeder(refs, self._submitted, stages)
         self.interrupted = False
         self.cached = 0
 
@@ -122,41 +124,46 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
 
     def batches(self) -> Generator[list[Embedded | Failure], None, None]:
         """Yield the same by batch, each as soon as it is computed."""
-        pool = ThreadPoolExecutor(self._stages.workers, thread_name_prefix="clipcls-decode")
-        feeder = _Feeder(self._refs, lambda ref: self._submitted(ref, pool), self._stages)
-        feeder.start()
-        try:
-            while batch := feeder.take_batch(self._should_stop):
+        self.start()
+        with closing(self):
+            while batch := self._feeder.take_batch(self._should_stop):
                 if self._is_given_up(batch):
                     self.interrupted = True
                     return
                 yield self._encoded([(ref, prepared.result()) for ref, prepared in batch])
                 if self._should_stop():
                     break
-            self.interrupted = self._should_stop() and not feeder.is_drained()
-        finally:
-            self._stopped.set()
-            feeder.stop()
-            if self._fetchers is not None:
-                self._fetchers.shutdown(wait=True, cancel_futures=True)
-            pool.shutdown(wait=True, cancel_futures=True)
+            self.interrupted = self._should_stop() and not self._feeder.is_drained()
 
-    def _submitted(self, ref: ImageRef, pool: ThreadPoolExecutor) -> Future[Prepared]:
+    def start(self) -> None:
+        """Begin with the first images, unless that was done; `close` must follow."""
+        if not self._feeder.ident:
+            self._feeder.start()
+
+    def close(self) -> None:
+        """End all threads; what was not yielded is lost."""
+        self._stopped.set()
+        self._feeder.stop()
+        if self._fetchers is not None:
+            self._fetchers.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submitted(self, ref: ImageRef) -> Future[Prepared]:
         if ref.source is None:
-            return pool.submit(self._prepare, ref)
+            return self._pool.submit(self._prepare, ref)
         if self._fetchers is None and not self._stopped.is_set():
             self._fetchers = ThreadPoolExecutor(ref.source.concurrency, "clipcls-fetch")
         if self._fetchers is None:
             raise RuntimeError("a reference came after the end of the stream")
-        return self._fetchers.submit(self._fetch, ref, ref.source, pool)
+        return self._fetchers.submit(self._fetch, ref, ref.source)
 
-    def _fetch(self, ref: ImageRef, source: Source, pool: ThreadPoolExecutor) -> Prepared:
+    def _fetch(self, ref: ImageRef, source: Source) -> Prepared:
         try:
             data = source.read(self._stopped)
         except DecodeError as error:
             return Failure(ref.index, ref.path, str(error))
         # Waiting here bounds the files in memory by the number of fetching threads.
-        return pool.submit(self._prepare, ref, data).result()
+        return self._pool.submit(self._prepare, ref, data).result()
 
     def _is_given_up(self, batch: list[tuple[ImageRef, Future[Prepared]]]) -> bool:
         """Wait for what is fetched; an interrupt ends that at once, and nothing is lost by it."""
@@ -283,7 +290,8 @@ class _Feeder(Thread):
     def stop(self) -> None:
         """Make the thread end; one that is blocked in its source is left behind."""
         self._stopped.set()
-        self.join(timeout=5 * _POLL_SECONDS)
+        if self.ident:
+            self.join(timeout=5 * _POLL_SECONDS)
 
     def _put(self, item: tuple[ImageRef, Future[Prepared]] | BaseException | None) -> bool:
         while not self._stopped.is_set():

@@ -1,9 +1,10 @@
-"""An encoder that is loaded only for what is not in the cache."""
+"""An encoder that is loaded when it is needed, and not at all for what is in the cache."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from threading import Lock
+from concurrent.futures import Future
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,17 +15,22 @@ from clipcls.cache import Shelf
 if TYPE_CHECKING:
     from PIL import Image
 
-    from clipcls.models.base import Encoder
+    from clipcls.models.base import Encoder, Preparer
 
 _FACTS = ("name", "fingerprint", "dim", "logit_scale", "logit_bias", "image_size", "context_length")
+
+Load = Callable[[Callable[["Preparer"], None]], "Encoder"]
+"""Loads a model; what it is given is to be told of the preparation, once that is known."""
 
 
 class LazyEncoder:
     """An `Encoder` that knows its facts and its prompts from the cache; safe in any thread.
 
+    While the weights are read, images can be prepared already.
+
     Args:
         load: Loads the model; called once at most.
-        shelf: Where its facts and prompts are kept.
+        shelf: Where its facts and prompts are kept; None without a cache.
         precision: Of the model, to be kept with its facts.
     """
 
@@ -36,38 +42,60 @@ class LazyEncoder:
     image_size: tuple[int, int]
     context_length: int
 
-    def __init__(self, load: Callable[[], Encoder], shelf: Shelf, precision: str) -> None:
+    def __init__(self, load: Load, shelf: Shelf | None, precision: str) -> None:
         self._load = load
         self._shelf = shelf
         self._precision = precision
         self._lock = Lock()
-        self._loaded: Encoder | None = None
-        facts = shelf.cache.facts(shelf.key) or {}
+        self._loading: tuple[Future[Preparer], Future[Encoder]] | None = None
+        facts = shelf.cache.facts(shelf.key) or {} if shelf else {}
         self._facts: dict[str, Any] = facts if set(_FACTS) <= set(facts) else {}
 
     @property
     def encoder(self) -> Encoder:
         """The model, loaded when it is first asked for."""
+        return self._started()[1].result()
+
+    def _started(self) -> tuple[Future[Preparer], Future[Encoder]]:
+        """Load the model in a thread, so that whoever asks first does not wait for the weights."""
         with self._lock:
-            if self._loaded is None:
-                loaded = self._load()
-                self._facts = {name: getattr(loaded, name) for name in _FACTS}
+            if self._loading is None:
+                self._loading = Future(), Future()
+                # A daemon, because who interrupts the program does not want to wait for it.
+                Thread(target=self._run, args=self._loading, name="load-model", daemon=True).start()
+            return self._loading
+
+    def _run(self, preparer: Future[Preparer], encoder: Future[Encoder]) -> None:
+        try:
+            loaded = self._load(preparer.set_result)
+            self._facts = {name: getattr(loaded, name) for name in _FACTS}
+            if self._shelf is not None:
                 kept = {**self._facts, "precision": self._precision}
                 self._shelf.cache.keep_facts(self._shelf.key, kept)
-                self._loaded = loaded
-            return self._loaded
+        except BaseException as error:  # noqa: BLE001  raised again where it is waited for
+            encoder.set_exception(error)
+            if not preparer.done():
+                preparer.set_exception(error)
+        else:
+            encoder.set_result(loaded)
+            if not preparer.done():
+                preparer.set_result(loaded)
 
     def __getattr__(self, name: str) -> Any:
         """Return one of the facts, from the cache if it is there."""
         if name not in _FACTS:
             raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")
-        value = self._facts[name] if self._facts else getattr(self.encoder, name)
+        if self._facts:
+            value = self._facts[name]
+        else:
+            known_early = name == "image_size"
+            value = getattr(self._started()[0].result() if known_early else self.encoder, name)
         # JSON knows no tuples.
         return tuple(value) if isinstance(value, list) else value
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Bring an upright RGB image to (3, H, W) uint8."""
-        return self.encoder.prepare(image)
+        return self._started()[0].result().prepare(image)
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed (B, 3, H, W) uint8 as (B, D) float32, L2-normalised."""
@@ -84,14 +112,13 @@ class LazyEncoder:
         return [known[prompt][1] for prompt in prompts]
 
     def _texts(self, prompts: Sequence[str]) -> dict[str, tuple[NDArray[np.float32], int]]:
-        cache, key = self._shelf
         unique = list(dict.fromkeys(prompts))
-        known = cache.texts(key, unique)
+        known = self._shelf.cache.texts(self._shelf.key, unique) if self._shelf else {}
         if missing := [prompt for prompt in unique if prompt not in known]:
             vectors = self.encoder.encode_texts(missing)
             tokens = self.encoder.count_tokens(missing)
             known |= dict(zip(missing, zip(vectors, tokens, strict=True), strict=True))
             # What is not finite is an error that another precision may mend.
-            if np.isfinite(vectors).all():
-                cache.keep_texts(key, missing, vectors, tokens)
+            if self._shelf is not None and np.isfinite(vectors).all():
+                self._shelf.cache.keep_texts(self._shelf.key, missing, vectors, tokens)
         return known

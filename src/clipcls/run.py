@@ -113,7 +113,6 @@ def _classify(  # noqa: PLR0913  what a run is made of
     device = classifier.device
     classifier.settle(sink.made_by, observer.downloading)
     observer.loading(classifier.name, device)
-    scorer = classifier.scorer
     batch_size = sink.batch_size or device.batch_size
     if device.batch_size != batch_size and job.model.runtime.batch_size is not None:
         observer.warned(f"keeping the batch size of the interrupted run, {batch_size}")
@@ -122,14 +121,19 @@ def _classify(  # noqa: PLR0913  what a run is made of
         **_circumstances(classifier, job),
         "batch_size": batch_size,
     }
-    kept = sink.begin(manifest, batch_size)
-    report = _report_of(sink.kept_rows(), inputs, job.output.path)
-    observer.started(classifier.prompts, inputs.total, kept)
     stages = Stages(batch_size, device.workers, eager=job.output.path is None)
-    stream = classifier.embed(inputs, stages, should_stop)
-    began = time.perf_counter()
-    with closing(stream.batches()) as batches:
-        for batch in batches:
+    with closing(classifier.embed(inputs, stages, should_stop)) as stream:
+        if sink.batch_size is None:
+            # Nothing is kept, so the first images are known: they are decoded while the model is
+            # loaded and the prompts are encoded.
+            stream.start()
+        scorer = classifier.scorer
+        # Not before: a model that cannot be loaded must not cost the rows of an older run.
+        kept = sink.begin(manifest, batch_size)
+        report = _report_of(sink.kept_rows(), inputs, job.output.path)
+        observer.started(classifier.prompts, inputs.total, kept)
+        began = time.perf_counter()
+        for batch in stream.batches():
             records = list(score(batch, scorer))
             sink.write(records)
             for record in records:

@@ -19,7 +19,7 @@ Invoke = Callable[..., Result]
 def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
     """Run `clipcls ARGUMENTS`; models are all here, load at once and know colours."""
 
-    def load(spec: ModelSpec, device: object, decode: object) -> FakeEncoder:
+    def load(spec: ModelSpec, *_: object) -> FakeEncoder:
         encoder = FakeEncoder()
         encoder.name = spec.name
         return encoder

@@ -38,7 +38,7 @@ def panorama(subject: bool) -> Image.Image:
 
 
 def shown(fit: Fit, image: Image.Image, **changes: Any) -> NDArray[np.uint8]:
-    return PixelTransform(config(**changes), fit)(image)
+    return PixelTransform(config(**changes), fit).prepare(image)
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -84,5 +84,5 @@ def test_pixels_are_those_of_open_clip_s_own_transform(
     image = Image.fromarray(rng.integers(0, 256, (77, 151, 3), dtype=np.uint8))
     transform = PixelTransform(settings, fit)
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (transform.mean, transform.std))
-    ours = (torch.from_numpy(transform(image)).float() / 255 - mean) / std
+    ours = (torch.from_numpy(transform.prepare(image)).float() / 255 - mean) / std
     torch.testing.assert_close(ours, theirs(image), rtol=0, atol=1e-5)

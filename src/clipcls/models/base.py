@@ -11,6 +11,18 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+class Preparer(Protocol):
+    """From an image to the pixels that a model takes."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels that the model takes."""
+
+    def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Bring an upright RGB image to (3, H, W) uint8; safe in any thread."""
+        ...
+
+
 class Encoder(Protocol):
     """Images and prompts in, L2-normalised embeddings out.
 

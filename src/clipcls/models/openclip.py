@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipcls.errors import DeviceError, ModelDownloadError, ModelError, WeightsMismatchError
-from clipcls.models.catalog import import_open_clip, quiet_open_clip
+from clipcls.models.catalog import architecture_of, import_open_clip, quiet_open_clip
 from clipcls.models.devices import (
     DeviceChoice,
     free_cached_memory,
@@ -36,7 +36,10 @@ TEXT_BATCH = 256
 
 
 def load_encoder(
-    spec: ModelSpec, device: DeviceChoice, decode: DecodeOptions | None = None
+    spec: ModelSpec,
+    device: DeviceChoice,
+    decode: DecodeOptions | None = None,
+    ready: Callable[[PixelTransform], None] = lambda transform: None,
 ) -> OpenClipEncoder:
     """Load a model completely, or say in one line why not.
 
@@ -44,6 +47,7 @@ def load_encoder(
         spec: The model.
         device: Where it runs, in which precision.
         decode: How images are decoded and fitted to the model.
+        ready: Given the model's transform as soon as it is there, long before the weights are.
 
     Raises:
         ModelDownloadError: The weights are neither on this machine nor reachable.
@@ -60,15 +64,18 @@ def load_encoder(
         # What is refused costs no model. OpenAI's archives are read by us, exact or not.
         exact = openai_archive(checkpoint) is not None or config.exact
         state = read_weights(checkpoint) if exact else {}
+        decode = decode or DecodeOptions()
+        # As in open_clip, the model knows its size, whatever the preprocessing says.
+        size = architecture_of(config.model, {}).image_size
+        transform = PixelTransform({**config.preprocess, "size": size}, decode.fit)
+        ready(transform)
         model = _build(spec, config, device)
         if exact:
             fit_weights(model, state, checkpoint)
         else:
             _load_published(spec, model, checkpoint)
-        decode = decode or DecodeOptions()
         fingerprint = spec.fingerprint(device.precision, decode)
         identity = (spec.name, fingerprint, int(config.model["embed_dim"]))
-        transform = PixelTransform(model.visual.preprocess_cfg, decode.fit)
         return OpenClipEncoder(model, tokenizer, transform, device, identity)
 
 
@@ -89,7 +96,6 @@ def _build(spec: ModelSpec, config: ModelConfig, device: DeviceChoice) -> Any:
             precision=str(device.precision),
             device=device.device,
             force_quick_gelu=bool(config.model.get("quick_gelu")),
-            force_preprocess_cfg=dict(config.preprocess),
             pretrained_text=False,
         )
     except (AssertionError, *UNREADABLE) as error:
@@ -218,7 +224,7 @@ class OpenClipEncoder:
         )
         # timm's towers of convolutions are faster with the channels last; a single convolution cuts
         # a ViT's patches. OpenAI's ResNets are left alone: theirs would move by more than 1e-5.
-        trunk = fused(getattr(model.visual, "trunk", torch.nn.Identity()), transform.size)
+        trunk = fused(getattr(model.visual, "trunk", torch.nn.Identity()), transform.image_size)
         convolutions = sum(isinstance(part, torch.nn.Conv2d) for part in trunk.modules())
         self._layout = torch.contiguous_format
         if choice.device == "cpu" and convolutions > 1:
@@ -230,7 +236,7 @@ class OpenClipEncoder:
         self._tokenizer = tokenizer
         self.context_length = tokenizer.context_length
         self._transform = transform
-        self.image_size = transform.size
+        self.image_size = transform.image_size
         self._mean, self._std = (
             torch.tensor(values, dtype=torch.float32, device=choice.device).view(-1, 1, 1)
             for values in (transform.mean, transform.std)
@@ -247,7 +253,7 @@ class OpenClipEncoder:
         Raises:
             DecodeError: The image is too long and thin, or cannot be resized.
         """
-        return self._transform(image)
+        return self._transform.prepare(image)
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed (B, 3, H, W) uint8 as (B, D) float32, L2-normalised.

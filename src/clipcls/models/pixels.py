@@ -33,17 +33,20 @@ class PixelTransform:
     """Turns an upright RGB image into uint8 pixels; safe in any thread.
 
     Args:
-        config: open_clip's preprocessing configuration, with the size.
+        config: open_clip's preprocessing configuration, with the size; what it leaves open is as in
+            open_clip, and what open_clip does not know is ignored.
         fit: How an image of another shape than the model's is brought into it.
 
     Attributes:
-        size: (height, width) in pixels.
+        image_size: (height, width) in pixels.
         mean: Per channel, subtracted after the division by 255.
         std: Per channel, divided by then.
     """
 
     def __init__(self, config: Mapping[str, Any], fit: Fit = Fit.MODEL) -> None:
         open_clip = import_open_clip()
+        defaults = open_clip.transform.PreprocessCfg()
+        config = open_clip.transform.merge_preprocess_dict(defaults, dict(config))
         try:
             if fit in _RESIZE_MODE:
                 # Once normalised, a border of the mean colour is zero: it says nothing.
@@ -61,9 +64,9 @@ class PixelTransform:
         self.mean, self.std = tuple(normalize.mean), tuple(normalize.std)
         self._mode = settings.resize_mode
         height, width = settings.input_size[1:]
-        self.size = (int(height), int(width))
+        self.image_size = (int(height), int(width))
 
-    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+    def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """Return (3, H, W) uint8.
 
         Raises:
@@ -85,7 +88,7 @@ class PixelTransform:
 
     def _is_too_thin(self, width: int, height: int) -> bool:
         """Whether resizing would fill the memory, or leave nothing of the shorter side."""
-        down, across = height / self.size[0], width / self.size[1]
+        down, across = height / self.image_size[0], width / self.image_size[1]
         if self._mode == "shortest":
             # The only mode that resizes beyond the model's size, before it crops.
             resized = width * height / min(down, across) ** 2

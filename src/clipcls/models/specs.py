@@ -247,7 +247,7 @@ def _of_architecture(
 
 def _of_file(path: Path) -> ModelConfig:
     config = read_config(path)
-    # As in open_clip, the model knows its size, whatever the preprocessing says.
+    # The model's own size counts, see `load_encoder`.
     preprocess = {key: value for key, value in config["preprocess_cfg"].items() if key != "size"}
     tokenizer = config["model_cfg"]["text_cfg"].get("hf_tokenizer_name") or None
     return ModelConfig(f"{FOLDER_PREFIX}{path.parent}", config["model_cfg"], preprocess, tokenizer)
