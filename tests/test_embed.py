@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from clipcls.classifier import Classifier
 from clipcls.embed import LOOK_AHEAD_BATCHES, EmbeddingStream, Stages, embed
-from clipcls.errors import DecodeError, InputError
+from clipcls.errors import DecodeError, DeviceError, InputError
 from clipcls.inputs.refs import ImageRef
 from clipcls.options import DecodeOptions
-from clipcls.records import Failure, Prediction, Record
+from clipcls.records import Embedded, Failure, Prediction, Record
 from clipcls.scoring import score
 from clipcls.testing import FakeEncoder, save_colours
 
@@ -288,3 +289,55 @@ def test_an_interrupt_does_not_wait_for_a_download(tmp_path: Path, encoder: Fake
     assert [record.index for record in embeddings] == [0, 1, 2, 3]
     assert embeddings.interrupted
     assert not [t for t in threading.enumerate() if t.name.startswith("clipcls-fetch")]
+
+
+class Together(FakeEncoder):
+    """Encodes no batch before another one is there too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meeting = threading.Barrier(2)
+
+    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.meeting.wait(timeout=60)
+        return super().encode_images(batch)
+
+
+def test_batches_that_are_encoded_together_keep_their_order(tmp_path: Path) -> None:
+    paths = save_colours(tmp_path, ["red", "green", "blue", "red", "blue", "green", "red"])
+    (tmp_path / "damaged.png").write_bytes(b"no image")
+    refs = listed([*paths[:5], tmp_path / "damaged.png", *paths[5:]])
+    plain = list(stream(refs, FakeEncoder(), Stages(2, 2)))
+    together = list(stream(refs, Together(), Stages(2, 2, in_flight=2)))
+    assert [image.path for image in together] == [image.path for image in plain]
+    for ours, theirs in zip(together, plain, strict=True):
+        assert type(ours) is type(theirs)
+        if isinstance(ours, Embedded) and isinstance(theirs, Embedded):
+            np.testing.assert_array_equal(ours.embedding, theirs.embedding)
+
+
+def test_an_error_comes_after_all_that_came_before_it_also_when_batches_overlap(
+    tmp_path: Path,
+) -> None:
+    paths = save_colours(tmp_path, ["red", "green", "blue"])
+
+    def breaking() -> Iterator[ImageRef]:
+        yield from listed(paths)
+        raise InputError("the list is broken")
+
+    images = iter(stream(breaking(), FakeEncoder(), Stages(1, 1, in_flight=2)))
+    assert [next(images).path for _ in paths] == [str(path) for path in paths]
+    with pytest.raises(InputError, match="the list is broken"):
+        next(images)
+
+    class Failing(FakeEncoder):
+        def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+            if batch[:, 1].mean() > 100:  # the green one
+                raise DeviceError("gone")
+            return super().encode_images(batch)
+
+    images = iter(stream(listed(paths), Failing(), Stages(1, 1, in_flight=2)))
+    assert next(images).path == str(paths[0])
+    with pytest.raises(DeviceError, match="gone"):
+        next(images)
+    assert not [t for t in threading.enumerate() if t.name.startswith("clipcls-")]

@@ -286,7 +286,8 @@ class Classifier:
             stages: How the work is cut up; None lets the device decide.
             should_stop: True ends the stream.
         """
-        stages = stages or Stages(self.device.batch_size, self.device.workers)
+        device = self.device
+        stages = stages or Stages(device.batch_size, device.workers, in_flight=device.in_flight)
         return embed(refs, self.encoder, self._decode, stages, should_stop, self._shelf)
 
     def __call__(self, image: PathLike | bytes | Image.Image) -> Prediction:

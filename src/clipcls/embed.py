@@ -12,6 +12,7 @@ the uninterrupted run would have computed, so that the bytes written are the sam
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
@@ -60,11 +61,13 @@ class Stages:
         workers: Decode threads.
         eager: Whether a batch goes on without being full when the source falls silent. What is
             computed together then depends on when the images came.
+        in_flight: Batches that are encoded at once; then a finished one waits for the next.
     """
 
     batch_size: int
     workers: int
     eager: bool = False
+    in_flight: int = 1
 
 
 def embed(
@@ -114,6 +117,10 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
         self._stopped = Event()
         self._pool = ThreadPoolExecutor(stages.workers, thread_name_prefix="clipcls-decode")
         self._fetchers: ThreadPoolExecutor | None = None
+        # One batch at a time needs no thread but the consumer's own.
+        self._encoders: ThreadPoolExecutor | None = None
+        if stages.in_flight > 1:
+            self._encoders = ThreadPoolExecutor(stages.in_flight, "clipcls-encode")
         self._feeder = _Feeder(refs, self._submitted, stages)
         self.interrupted = False
         self.cached = 0
@@ -126,14 +133,41 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
         """Yield the same by batch, each as soon as it is computed."""
         self.start()
         with closing(self):
-            while batch := self._feeder.take_batch(self._should_stop):
-                if self._is_given_up(batch):
-                    self.interrupted = True
-                    return
-                yield self._encoded([(ref, prepared.result()) for ref, prepared in batch])
-                if self._should_stop():
-                    break
-            self.interrupted = self._should_stop() and not self._feeder.is_drained()
+            if self._encoders is None:
+                yield from map(self._encoded, self._ready())
+            else:
+                yield from self._overlapped(self._encoders)
+
+    def _ready(self) -> Iterator[list[tuple[ImageRef, Prepared]]]:
+        """Yield batches that can be encoded, and count what needs no encoding."""
+        while batch := self._feeder.take_batch(self._should_stop):
+            if self._is_given_up(batch):
+                self.interrupted = True
+                return
+            ready = [(ref, prepared.result()) for ref, prepared in batch]
+            self.cached += sum(isinstance(prepared, Embedded) for _, prepared in ready)
+            yield ready
+            if self._should_stop():
+                break
+        self.interrupted = self._should_stop() and not self._feeder.is_drained()
+
+    def _overlapped(self, encoders: ThreadPoolExecutor) -> Iterator[list[Embedded | Failure]]:
+        """Encode several batches at once; an error of the source waits for what came before it."""
+        ready, running = self._ready(), deque[Future[list[Embedded | Failure]]]()
+        ended: Exception | None = None
+        more = True
+        while more or running:
+            try:
+                if more:
+                    running.append(encoders.submit(self._encoded, next(ready)))
+            except StopIteration:
+                more = False
+            except Exception as error:  # noqa: BLE001  raised again below
+                more, ended = False, error
+            if running and (not more or len(running) == self._stages.in_flight):
+                yield running.popleft().result()
+        if ended is not None:
+            raise ended
 
     def start(self) -> None:
         """Begin with the first images, unless that was done; `close` must follow."""
@@ -147,6 +181,8 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
         if self._fetchers is not None:
             self._fetchers.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._encoders is not None:
+            self._encoders.shutdown(wait=True, cancel_futures=True)
 
     def _submitted(self, ref: ImageRef) -> Future[Prepared]:
         if ref.source is None:
@@ -198,7 +234,6 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
         pixels = [image.pixels for image in ready]
         vectors = self._encoder.encode_images(np.stack(pixels)) if pixels else ()
         if self._shelf is not None:
-            self.cached += sum(isinstance(prepared, Embedded) for _, prepared in batch)
             self._shelf.cache.keep(
                 self._shelf.key,
                 [

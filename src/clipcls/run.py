@@ -121,7 +121,10 @@ def _classify(  # noqa: PLR0913  what a run is made of
         **_circumstances(classifier, job),
         "batch_size": batch_size,
     }
-    stages = Stages(batch_size, device.workers, eager=job.output.path is None)
+    # What comes through a pipe may be long in coming, and must not hold back what came before.
+    in_flight = 1 if inputs.total is None else device.in_flight
+    eager = job.output.path is None
+    stages = Stages(batch_size, device.workers, eager=eager, in_flight=in_flight)
     with closing(classifier.embed(inputs, stages, should_stop)) as stream:
         if sink.batch_size is None:
             # Nothing is kept, so the first images are known: they are decoded while the model is

@@ -469,6 +469,19 @@ def test_openai_weights_run_with_quickgelu_however_they_are_named(
     assert np.abs(load_encoder(plain, on_cpu()).encode_images(batch) - rows).max() > 1e-3
 
 
+@pytest.mark.gpu
+def test_batches_in_flight_on_a_gpu_give_the_rows_of_the_cpu(
+    checkpoints: CheckpointFolders, tiny: OpenClipEncoder
+) -> None:
+    spec = resolve_model(str(checkpoints.folder("tiny")))
+    encoder = load_encoder(spec, DeviceChoice("cuda", Precision.FP32, 4, 2, "test"))
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 16, 3, 64, 64), dtype=np.uint8)
+    with ThreadPoolExecutor(2) as pool:
+        rows = list(pool.map(encoder.encode_images, pixels))
+    for ours, batch in zip(rows, pixels, strict=True):
+        np.testing.assert_allclose(ours, tiny.encode_images(batch), atol=1e-3)
+
+
 # --- memory --------------------------------------------------------------------------------------
 
 

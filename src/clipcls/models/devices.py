@@ -52,6 +52,11 @@ class DeviceChoice:
     workers: int
     reason: str
 
+    @property
+    def in_flight(self) -> int:
+        """How many batches are worked on at once: a GPU computes one while it is sent another."""
+        return 2 if self.device.startswith("cuda") else 1
+
 
 def choose_device(options: RuntimeOptions) -> DeviceChoice:
     """Turn the user's wishes and what this machine has into a choice.

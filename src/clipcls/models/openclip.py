@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,6 +219,7 @@ class OpenClipEncoder:
 
         self.name, self.fingerprint, self.dim = identity
         self.device = choice.device
+        self._on_cuda = choice.device.startswith("cuda")
         self._dtype = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}.get(
             choice.precision, torch.float32
         )
@@ -244,6 +245,8 @@ class OpenClipEncoder:
         self.logit_scale = float(model.logit_scale.detach().float().exp())
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = 0.0 if bias is None else float(bias.detach().float())
+        if self._on_cuda:
+            torch.cuda.synchronize(choice.device)  # other streams do not wait for what is done here
         self._image_batches = _Batches(choice.device)
         self._text_batches = _Batches(choice.device, TEXT_BATCH)
 
@@ -270,6 +273,8 @@ class OpenClipEncoder:
 
         def embed(part: torch.Tensor) -> torch.Tensor:
             # The order of operations is torchvision's, so that float32 gives the same bits.
+            if self._on_cuda:
+                part = part.pin_memory()  # only such memory is copied while the device computes
             moved = part.to(self.device, non_blocking=True).float()
             moved.div_(255).sub_(self._mean).div_(self._std)
             moved = moved.to(self._dtype).contiguous(memory_format=self._layout)
@@ -310,7 +315,9 @@ class OpenClipEncoder:
     ) -> NDArray[np.float32]:
         import torch
 
-        with torch.inference_mode():
+        # Of its own for each batch: the copies of one overlap with the products of another.
+        stream = torch.cuda.Stream(self.device) if self._on_cuda else None  # type: ignore[no-untyped-call]
+        with torch.inference_mode(), torch.cuda.stream(stream) if stream else nullcontext():
             features = batches.run(step, inputs)
             rows: NDArray[np.float32] = torch.nn.functional.normalize(features, dim=-1).numpy()
         return rows
