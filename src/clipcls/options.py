@@ -227,6 +227,11 @@ class RemoteOptions:
             if not 0 < value < math.inf:
                 raise OptionError(f"{flag} is {value:g}: give a number above 0")
 
+    @property
+    def too_large(self) -> str:
+        """Why a larger file is refused."""
+        return f"more than {self.max_megabytes:g} MB (--max-download)"
+
 
 @dataclass(frozen=True)
 class DiscoveryOptions(_Fingerprinted):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -181,7 +181,11 @@ class _Listed(Iterator[ImageRef]):
         lists = (text[1:] for text in given.paths if text[:1] == "@")
         self._check_apart(*map(str, job.reads), *lists)
         refs = self._of_shard(found)
-        listed = list(islice(refs, 1) if found.streams else refs)
+        listed = []
+        for ref in refs:
+            listed.append(ref)
+            if found.streams:
+                break
         self.total = None if found.streams else len(listed)
         self._refs = chain(listed, refs)
 

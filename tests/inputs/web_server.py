@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -44,6 +45,30 @@ class Handler(BaseHTTPRequestHandler):
 
     def good(self, colour: str) -> None:
         self._answer(200, picture(colour))
+
+    def file(self, name: str) -> None:
+        """Answer with all of a file."""
+        self._answer(200, self.server.files[name])
+
+    def parts(self, name: str) -> None:
+        """Answer with the part of a file that is asked for; the first time, it is busy."""
+        data, tag = self.server.files[name], f'"{hash(self.server.files[name])}"'
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        first, last = map(int, asked.groups()) if asked else (0, len(data))
+        part = data[first : last + 1]
+        place = f"bytes {first}-{first + len(part) - 1}/{len(data)}"
+        if self.server.asked[f"/parts/{name}"] == 1:
+            self._answer(503, b"")
+        elif first >= len(data):
+            self._answer(416, b"")
+        else:
+            self._answer(206, part, None, ETag=tag, **{"Content-Range": place})
+
+    def changing(self, name: str) -> None:
+        """Answer like `parts`, with another version each time."""
+        self.server.files[name] += b"\0"
+        self.server.asked[f"/parts/{name}"] = 2
+        self.parts(name)
 
     def once_busy(self, colour: str) -> None:
         first = self.server.asked[f"/once_busy/{colour}"] == 1
@@ -121,6 +146,7 @@ class Server(ThreadingHTTPServer):
         headers_of: Path -> the headers of the last request.
         targets: Paths with their queries, as they came.
         clients: Where the connections came from.
+        files: What is served under `file`, `parts` and `changing`.
         ended: Whether it is over, so that no answer goes on.
     """
 
@@ -132,6 +158,7 @@ class Server(ThreadingHTTPServer):
         self.headers_of: dict[str, Message] = {}
         self.targets: list[str] = []
         self.clients: set[tuple[str, int]] = set()
+        self.files: dict[str, bytes] = {}
         self.ended = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -274,6 +274,11 @@ def _quiet_pillow() -> Iterator[None]:
 # ---- reasons ----
 
 
+def os_reason(number: int) -> str:
+    """Return why a file cannot be read, by the number of the system's error."""
+    return _OS_REASONS.get(number, f"cannot be read: {os.strerror(number)}")
+
+
 @contextmanager
 def _explained(kind: str, options: DecodeOptions) -> Iterator[None]:
     """Turn whatever is raised inside into a `DecodeError`; `kind` names the format in it."""
@@ -291,7 +296,7 @@ def _reason(error: Exception, kind: str, options: DecodeOptions) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return _bomb_reason(text, options)
     if isinstance(error, OSError) and error.errno is not None:
-        return _OS_REASONS.get(error.errno, f"cannot be read: {os.strerror(error.errno)}")
+        return os_reason(error.errno)
     if isinstance(error, MemoryError) or _SAYS_OUT_OF_MEMORY.search(text):
         return "not enough memory to decode it"
     if _is_truncation(error):
@@ -369,9 +374,7 @@ def _opened_file(path: str | os.PathLike[str]) -> BinaryIO:
                 raise DecodeError(reason)
         return open(path, "rb")
     except OSError as error:
-        number = error.errno or 0
-        reason = _OS_REASONS.get(number, f"cannot be read: {os.strerror(number)}")
-        raise DecodeError(reason) from error
+        raise DecodeError(os_reason(error.errno or 0)) from error
     except ValueError as error:  # a NUL in the name, or one that no file system can hold
         raise DecodeError("file not found") from error
 

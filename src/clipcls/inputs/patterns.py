@@ -6,16 +6,41 @@ import os
 import re
 from collections.abc import Sequence
 
+import bracex
 from natsort import natsort_keygen
 from wcmatch import glob
 
+from clipcls.errors import InputError
+from clipcls.inputs.urls import redacted
+from clipcls.text import visible
+
 _natural = natsort_keygen()
 _wildcard = re.compile(r"[*?[]")
+_MOST_EXPANDED = 100_000
 
 
 def name_order(name: str) -> tuple[object, str]:
     """Natural order; names that are equal in it (`1`, `01`) stay in a fixed order."""
     return _natural(name), name
+
+
+def expanded(text: str) -> list[str]:
+    """Return what an input with braces stands for: `{000..127}`, `{cat,dog}`.
+
+    A file of that very name beats it, as it beats a glob pattern.
+
+    Raises:
+        InputError: It stands for too much.
+    """
+    if "{" not in text or os.path.lexists(text):
+        return [text]
+    try:
+        return bracex.expand(_with_slashes(text).replace("\\", r"\\"), limit=_MOST_EXPANDED)
+    except bracex.ExpansionLimitException as error:
+        raise InputError(
+            f"{visible(redacted(text))} stands for more than {_MOST_EXPANDED:,} inputs:"
+            " put them into a list (@list.txt)"
+        ) from error
 
 
 def is_pattern(text: str) -> bool:

@@ -8,6 +8,9 @@ from io import BytesIO
 from threading import Event
 from typing import BinaryIO, Protocol
 
+PART_BYTES = 16_000_000
+"""An archive that comes over a network comes in pieces of this size."""
+
 
 class Source(Protocol):
     """Gives the bytes of an image that is no local file; may be asked in any thread."""

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
+from clipcls.errors import DecodeError
 from clipcls.inputs.refs import Source
-from clipcls.inputs.urls import is_archive, is_store, is_web
+from clipcls.inputs.urls import (
+    archive_of,
+    is_archive,
+    is_store,
+    is_tar,
+    is_url,
+    is_web,
+    member_of,
+    names_a_tar,
+)
 from clipcls.options import RemoteOptions
 
 if TYPE_CHECKING:
     from clipcls.inputs.stores import Stores
+    from clipcls.inputs.tars import Tars
     from clipcls.inputs.web import Downloader
 
 
@@ -82,20 +94,32 @@ class Remote:
         """Return where the bytes of an input come from; None for a file of this machine."""
         if is_web(path):
             return RemoteImage(path, self._downloader)
+        if is_tar(path):
+            return RemoteImage(path, self._tars)
         if is_store(path):
             return RemoteImage(path, self._stores)
         return None
 
+    def top(self, path: str) -> str | None:
+        """Return the address that an input is walked from, None if `below` is not for it."""
+        if names_a_tar(path) and (is_url(path) or os.path.isfile(path)):
+            return f"tar://::{path}"
+        return archive_of(path) if is_archive(path) or is_store(path) else None
+
     def below(self, url: str, keeper: Keeper) -> Iterator[str]:
-        """Yield the images below an address in a store, depth first in natural order.
+        """Yield the images below an address in a store or an archive.
 
         What has the name of an image is one, and no folder. Nothing is opened: names decide. What
-        holds nothing, or cannot be listed, is yielded itself, and fails in its own row.
+        holds nothing, or cannot be listed, is yielded itself, and fails in its own row. Stores and
+        zip archives are walked depth first in natural order, tar archives as they are.
         """
         from clipcls.inputs.decode import has_image_name
 
+        named = has_image_name(member_of(url)[0] if is_archive(url) else url)
+        if is_tar(url) and not named:
+            yield from self._tars.below(url, keeper)
+            return
         try:
-            named = has_image_name(url.rpartition("::")[0] if is_archive(url) else url)
             top = [] if named else list(self._stores.entries(url))
         except OSError:
             top = []
@@ -119,6 +143,24 @@ class Remote:
                     levels.append((f"{below}{name}/", iter(listed)))
             else:
                 yield address
+
+    @property
+    def streams(self) -> bool:
+        """Whether there was an input that cannot be listed without reading all of it."""
+        return "_tars" in vars(self) and self._tars.streams
+
+    def _parts(self, archive: str, stopped: Event) -> Generator[bytes, None, None]:
+        if is_web(archive):
+            return self._downloader.parts(archive, stopped)
+        if is_store(archive) and not is_archive(archive):
+            return self._stores.parts(archive, stopped)
+        raise DecodeError("file not found")
+
+    @cached_property
+    def _tars(self) -> Tars:
+        from clipcls.inputs.tars import Tars
+
+        return Tars(self._options, self._parts)
 
     @cached_property
     def _downloader(self) -> Downloader:

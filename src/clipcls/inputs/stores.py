@@ -10,7 +10,7 @@ import asyncio
 import errno
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 from threading import Event, Lock
 from typing import Any
@@ -22,7 +22,16 @@ from fsspec.exceptions import FSTimeoutError
 
 from clipcls.errors import DecodeError, InputError, MissingExtraError
 from clipcls.inputs.patterns import name_order
-from clipcls.inputs.urls import ARCHIVE, is_store, redacted
+from clipcls.inputs.refs import PART_BYTES
+from clipcls.inputs.urls import (
+    ARCHIVE,
+    is_archive,
+    is_store,
+    is_tar,
+    is_web,
+    member_of,
+    redacted,
+)
 from clipcls.options import RemoteOptions
 from clipcls.text import visible
 
@@ -71,10 +80,29 @@ class Stores:
                 raise DecodeError(_reason(error)) from error
             data = b""
         if len(data) > limit:
-            raise DecodeError(
-                f"download failed: more than {self.options.max_megabytes:g} MB (--max-download)"
-            )
+            raise DecodeError(f"download failed: {self.options.too_large}")
         return bytes(data)
+
+    def parts(self, url: str, stopped: Event) -> Generator[bytes, None, None]:
+        """Yield what is at an address in pieces, each within the time for an image.
+
+        Raises:
+            DecodeError: It cannot be had, or not further.
+        """
+        start, part = 0, b"-"
+        while part and not stopped.is_set():
+            try:
+                system, path = self._system(url)
+                end = start + PART_BYTES
+                part = self._called(system, "cat_file", path, start=start, end=end)
+            except MissingExtraError:
+                raise
+            except Exception as error:  # as above
+                if "range" not in str(error).lower():
+                    raise DecodeError(_reason(error)) from error
+                return
+            start += len(part)
+            yield bytes(part)
 
     def entries(self, url: str) -> Iterator[tuple[str, str, bool]]:
         """Yield (name, address, whether it is a folder) of what is in a folder, in natural order.
@@ -169,12 +197,12 @@ def check_store(url: str) -> None:
         InputError: The archive is not there, or is in a place that is not taken.
         MissingExtraError: The store needs a package that is not installed.
     """
-    scheme, _, path = url.partition("://")
-    _class_of(scheme.lower())
-    archive = path.rpartition("::")[2] if scheme.lower() == ARCHIVE else ""
+    if not is_tar(url):
+        _class_of(url.partition("://")[0].lower())
+    archive = member_of(url)[1] if is_archive(url) else ""
     if is_store(archive):
         check_store(archive)
-    elif archive and not os.path.isfile(archive):
+    elif archive and not os.path.isfile(archive) and not (is_tar(url) and is_web(archive)):
         raise InputError(f"no such archive: {visible(redacted(archive))}")
 
 

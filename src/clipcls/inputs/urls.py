@@ -15,7 +15,10 @@ is_web = re.compile(r"https?://", re.IGNORECASE).match
 
 is_store = re.compile(r"(s3|gs|az|hf|zip)://", re.IGNORECASE).match
 ARCHIVE = "zip"
-is_archive = re.compile(rf"{ARCHIVE}://", re.IGNORECASE).match
+is_archive = re.compile(r"(zip|tar)://", re.IGNORECASE).match
+is_tar = re.compile(r"tar://", re.IGNORECASE).match
+
+_ends_like_a_tar = re.compile(r".*[^/]\.(tar|tar\.gz|tgz)", re.IGNORECASE | re.DOTALL).fullmatch
 
 HIDDEN = "***"
 
@@ -60,8 +63,21 @@ def redacted(text: str) -> str:
 def archive_of(text: str) -> str:
     """Return `zip://photos.zip` as `zip://::photos.zip`, and anything else as it is."""
     if is_archive(text) and "::" not in text:
-        return f"{ARCHIVE}://::{text[6:]}"
+        return f"{text[:6]}::{text[6:]}"
     return text
+
+
+def names_a_tar(text: str) -> bool:
+    """Return whether a path or an address is that of a tar archive, by its extension."""
+    if is_archive(text):
+        return False
+    return bool(_ends_like_a_tar(re.split("[?#]", text, maxsplit=1)[0] if is_web(text) else text))
+
+
+def member_of(url: str) -> tuple[str, str]:
+    """Return what an address names in an archive, and the archive."""
+    inner, _, archive = url[6:].rpartition("::")
+    return inner, archive
 
 
 def _hidden(found: re.Match[str]) -> str:

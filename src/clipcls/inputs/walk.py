@@ -13,14 +13,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain
 from typing import BinaryIO
 
 from clipcls.errors import InputError
 from clipcls.inputs.lists import STDIN, check_list, is_list, is_stream, read_list, standard_input
-from clipcls.inputs.patterns import Exclusions, Pattern, is_pattern, name_order
+from clipcls.inputs.patterns import Exclusions, Pattern, expanded, is_pattern, name_order
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.remote import Remote
-from clipcls.inputs.urls import archive_of, is_store, is_url, is_web, redacted
+from clipcls.inputs.urls import (
+    archive_of,
+    is_archive,
+    is_store,
+    is_url,
+    is_web,
+    names_a_tar,
+    redacted,
+)
 from clipcls.options import DiscoveryOptions
 from clipcls.text import visible
 
@@ -70,14 +79,14 @@ class _Walk:
 
     def named(self, path: str) -> Iterator[str]:
         """Yield what is below a folder that the user named, and any other name itself."""
+        if top := self.remote.top(path):
+            for url in self.remote.below(top, self):
+                self._is_new(url)
+                yield url
+            return
         if is_web(path):
             self._is_new(path)
             yield path
-            return
-        if is_store(path):
-            for url in self.remote.below(archive_of(path), self):
-                self._is_new(url)
-                yield url
             return
         try:
             os.scandir(path).close()
@@ -289,8 +298,6 @@ class Discovery(PathStream):
     Attributes:
         skipped: Why something was left out -> how often; complete after the iteration.
         skipped_paths: The first of them as (path, reason), at most `MOST_SKIPPED_PATHS`.
-        streams: Whether standard input or another pipe is among the inputs, which can be read only
-            once, so that the total cannot be known in advance.
 
     Raises:
         InputError: An input leads nowhere (on construction), or nothing at all was found (at the
@@ -306,7 +313,7 @@ class Discovery(PathStream):
         stdin: BinaryIO | None = None,
     ) -> None:
         super().__init__(inputs, options, is_image=is_image)
-        self._inputs = tuple(os.fspath(text) for text in inputs)
+        self._inputs = tuple(chain.from_iterable(expanded(os.fspath(text)) for text in inputs))
         self._null = options.null_separated
         if not self._inputs:
             raise InputError(
@@ -326,8 +333,17 @@ class Discovery(PathStream):
                     )
             else:
                 _check_path(text)
-        self.streams = any(map(is_stream, self._inputs))
+        self._has_pipe = any(map(is_stream, self._inputs))
         self._stdin = standard_input() if stdin is None and STDIN in self._inputs else stdin
+
+    @property
+    def streams(self) -> bool:
+        """Whether the total cannot be known in advance: listing to the end is not for free.
+
+        A pipe can be read only once, and an archive that must be fetched, at some cost. Archives
+        are met on the way.
+        """
+        return self._has_pipe or self._walk.remote.streams
 
     def _found(self) -> Iterator[str]:
         for text in self._inputs:
@@ -337,7 +353,9 @@ class Discovery(PathStream):
                     yield from self._walk.named(path)
             elif is_pattern(text) and not is_url(text):
                 pattern = Pattern(text)
-                yield from self._walk.below(pattern.top, pattern)
+                for path in self._walk.below(pattern.top, pattern):
+                    # Its images are meant where an archive is.
+                    yield from self._walk.named(path) if names_a_tar(path) else (path,)
             else:
                 yield from self._walk.named(text)
         if not self._walk.found:
@@ -353,7 +371,7 @@ def _check_path(text: str) -> None:
         raise InputError("an input is empty: name a file, a folder or a pattern")
     if is_web(text):
         return
-    if is_store(text):
+    if is_store(text) or is_archive(text):
         from clipcls.inputs.stores import check_store
 
         check_store(archive_of(text))
@@ -361,7 +379,7 @@ def _check_path(text: str) -> None:
     if is_url(text):
         raise InputError(
             f"{visible(redacted(text))} cannot be read: addresses begin with http://, https://,"
-            " s3://, gs://, az://, hf:// or zip://"
+            " s3://, gs://, az://, hf://, zip:// or tar://"
         )
     try:
         os.scandir(text).close()

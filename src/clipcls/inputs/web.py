@@ -8,12 +8,14 @@ A name that is looked up again and now means something else, or a redirect, chan
 from __future__ import annotations
 
 import random
+import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from threading import Event, Timer, local
+from typing import NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
@@ -23,6 +25,7 @@ from urllib3.util.connection import create_connection
 
 from clipcls.errors import DecodeError
 from clipcls.inputs.addresses import is_public
+from clipcls.inputs.refs import PART_BYTES
 from clipcls.inputs.urls import is_web
 from clipcls.options import RemoteOptions
 
@@ -88,11 +91,37 @@ class Downloader:
         Raises:
             DecodeError: It cannot be had within the limits; the message is the reason.
         """
+        return self._fetched(url, stopped).data
+
+    def parts(self, url: str, stopped: Event) -> Generator[bytes, None, None]:
+        """Yield what is at a web address in pieces, for each of which the limits of time hold.
+
+        A server that gives no pieces is asked for all of it, to which the limit of size applies.
+
+        Args:
+            url: As for `fetch`.
+            stopped: As for `fetch`.
+
+        Raises:
+            DecodeError: It cannot be had, or not further; the message is the reason.
+        """
+        start, version = 0, None
+        while True:
+            part = self._fetched(url, stopped, start)
+            if start and part.data and part.version != version:
+                raise DecodeError("download failed: changed during the download")
+            yield part.data
+            start, version = start + len(part.data), part.version
+            if part.is_last:
+                return
+
+    def _fetched(self, url: str, stopped: Event, start: int | None = None) -> _Part:
+        """Return all that is at an address or, from a place on, a piece of it."""
         attempt = 0
         while True:
             try:
                 with _explained(), _limited(self.options.timeout):
-                    return self._followed(url, stopped)
+                    return self._followed(url, stopped, start)
             except _FailedError as error:
                 failed = DecodeError(f"download failed: {error}")
                 if not error.passing or attempt == self.options.retries:
@@ -103,7 +132,7 @@ class Downloader:
                     raise failed from error
                 attempt += 1
 
-    def _followed(self, url: str, stopped: Event) -> bytes:
+    def _followed(self, url: str, stopped: Event, start: int | None) -> _Part:
         """Make one attempt, through redirects."""
         given = urlsplit(url)
         login = unquote(given.netloc.rpartition("@")[0])
@@ -112,6 +141,8 @@ class Downloader:
             if not (is_web(url) and parts.hostname):
                 raise _FailedError("not a web address")
             headers = dict(self._pools.headers)
+            if start is not None:
+                headers["Range"] = f"bytes={start}-{start + PART_BYTES - 1}"
             # Another host gets no password; a plain connection none that was meant for TLS.
             if login and (parts.scheme, parts.hostname, parts.port) == (
                 *(given.scheme, given.hostname, given.port),
@@ -124,29 +155,54 @@ class Downloader:
             with response:
                 location = response.get_redirect_location()
                 if not location:
-                    return self._body(response, stopped)
+                    return _part(response, start, self._body(response, stopped, start))
                 url = urljoin(url, location)
         raise _FailedError("too many redirects")
 
-    def _body(self, response: urllib3.BaseHTTPResponse, stopped: Event) -> bytes:
-        if response.status != 200:
+    def _body(self, response: urllib3.BaseHTTPResponse, stopped: Event, start: int | None) -> bytes:
+        in_part = start is not None and response.status == 206
+        if start and response.status == 416:  # it ended exactly there
+            return b""
+        if response.status != 200 and not in_part:
             asked = urllib3.Retry().get_retry_after(response)
             passing = response.status in _PASSING
             raise _FailedError(f"HTTP {response.status}", passing=passing, wait=asked or 0.0)
-        limit = self.options.max_megabytes
+        limit = PART_BYTES if in_part else self.options.max_megabytes * 1e6
         chunks, size = [], response.length_remaining or 0
-        if size <= limit * 1e6:
+        if size <= limit:
             size = 0
             for chunk in response.stream(_CHUNK_BYTES):
                 chunks.append(chunk)
                 size += len(chunk)
-                if size > limit * 1e6:
+                if size > limit:
                     break
                 if stopped.is_set():
                     raise _FailedError("interrupted")
-        if size > limit * 1e6:
-            raise _FailedError(f"more than {limit:g} MB (--max-download)")
+        if size > limit:
+            raise _FailedError(self.options.too_large)
         return b"".join(chunks)
+
+
+class _Part(NamedTuple):
+    """A piece of a file, whether nothing comes after it, and what tells versions of it apart."""
+
+    data: bytes
+    is_last: bool
+    version: tuple[str, str] | None
+
+
+_range = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<total>\d+|\*)").fullmatch
+
+
+def _part(response: urllib3.BaseHTTPResponse, start: int | None, data: bytes) -> _Part:
+    if response.status != 206:
+        return _Part(data, True, None)
+    found = _range(response.headers.get("Content-Range", ""))
+    if start is None or not found or int(found["start"]) != start:
+        raise _FailedError("another part than was asked for")
+    total = found["total"]
+    is_last = len(data) < PART_BYTES if total == "*" else start + len(data) >= int(total)
+    return _Part(data, is_last or not data, (total, response.headers.get("ETag", "")))
 
 
 # ---- connections ----
