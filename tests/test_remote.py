@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import tarfile
 import zipfile
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,13 @@ from PIL import Image
 from clipcls.labels import make_labels
 from clipcls.options import DiscoveryOptions, OutputOptions, RemoteOptions, RuntimeOptions
 from clipcls.outputs.manifest import manifest_path
+from clipcls.outputs.merge import merge_shards, read_shards
 from clipcls.question import Inputs, ModelChoice, Question
 from clipcls.records import RunReport
 from clipcls.run import Job, run
+from clipcls.shards import Shard
 from clipcls.testing import FakeEncoder
+from tests import elsewhere
 
 COUNT = 240
 SECRETS = "user:p4ssw0rd@", "?X-Amz-Signature=s1gnature"
@@ -41,37 +44,25 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
-
 @pytest.fixture(scope="module")
 def website(images: Path) -> Iterator[str]:
     """The address at which the images are served, with user and password."""
-
-    def handler(*args: Any) -> Quiet:
-        return Quiet(*args, directory=str(images))
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield f"http://{SECRETS[0]}127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with elsewhere.website(images) as host:
+        yield f"http://{SECRETS[0]}{host}"
 
 
-def classify(inputs: list[str], out: Path, **changes: Any) -> RunReport:
+def job_of(inputs: list[str], output: OutputOptions) -> Job:
     remote = RemoteOptions(allow_private=True)
-    job = Job(
+    return Job(
         Inputs(tuple(inputs), DiscoveryOptions(remote=remote)),
         Question(make_labels(["red", "green", "blue"]), ("a photo of a <>",)),
         ModelChoice("ViT-B-32:openai", None, RuntimeOptions("cpu", batch_size=16, workers=2)),
-        OutputOptions(out, **changes),
+        output,
     )
-    return run(job, encoder=FakeEncoder())
+
+
+def classify(inputs: list[str], out: Path, **changes: Any) -> RunReport:
+    return run(job_of(inputs, OutputOptions(out, **changes)), encoder=FakeEncoder())
 
 
 def rows(out: Path) -> list[dict[str, str]]:
@@ -129,26 +120,49 @@ def test_a_zip_archive(images: Path, folder_rows: Path, tmp_path: Path) -> None:
     same_scores(out, folder_rows, [f"zip://a/{n}::{tmp_path}/images.zip" for n in names(images)])
 
 
+def make_shards(images: Path, folder: Path) -> list[str]:
+    """Put the images into three shards of a webdataset, and return what they should be called."""
+    shown = []
+    for i in range(3):
+        name = f"s-{i:02}.tar{'.gz' if i == 2 else ''}"
+        with tarfile.open(folder / name, "w:gz" if i == 2 else "w") as archive:
+            for image in names(images)[80 * i : 80 * (i + 1)]:
+                archive.add(images / image, f"a/{image}")
+                archive.addfile(tarfile.TarInfo(f"a/{image[:-4].rstrip('.')}.json"))
+                shown.append(f"tar://a/{image}::{{}}{name}")
+    return shown
+
+
+def test_shards_of_a_webdataset(images: Path, folder_rows: Path, tmp_path: Path) -> None:
+    shown = make_shards(images, tmp_path)
+    out = tmp_path / "out.csv"
+    report = classify([f"{tmp_path}/s-{{00..01}}.tar", f"{tmp_path}/s-02.tar.gz"], out)
+    assert report.failed == 1
+    assert report.skipped == {}
+    same_scores(out, folder_rows, [path.format(f"{tmp_path}/") for path in shown])
+    written = out.read_bytes()
+    again = classify([f"{tmp_path}/s-0{{0,1}}.tar", f"{tmp_path}/s-02.tar.gz"], out, resume=True)
+    assert (again.resumed, out.read_bytes()) == (COUNT, written)
+
+
+def test_shards_are_read_as_the_parts_of_a_run(images: Path, tmp_path: Path) -> None:
+    shown = make_shards(images, tmp_path)
+    inputs = [f"{tmp_path}/s-{{00..01}}.tar", f"{tmp_path}/s-02.tar.gz"]
+    for i in (1, 2):
+        out = OutputOptions(tmp_path / f"part-{i}.csv")
+        run(replace(job_of(inputs, out), inputs=Inputs(tuple(inputs), shard=Shard(i, 2))),
+            encoder=FakeEncoder())  # fmt: skip
+    parts = [tmp_path / "part-1.csv", tmp_path / "part-2.csv"]
+    assert all(rows(part) for part in parts)
+    merge_shards(read_shards([str(part) for part in parts]), str(tmp_path / "out.csv"))
+    found = [row["path"] for row in rows(tmp_path / "out.csv")]
+    assert found == [path.format(f"{tmp_path}/") for path in shown]
+
+
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An empty bucket of a store on this machine."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "k3yid",
-        "AWS_SECRET_ACCESS_KEY": "s3cr3t",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    import boto3
-
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="pictures")
-    yield client
-    client.close()
-    server.stop()
+    with elsewhere.bucket(monkeypatch) as client:
+        yield client
 
 
 def test_a_prefix_in_s3(images: Path, folder_rows: Path, tmp_path: Path, bucket: Any) -> None:
@@ -170,6 +184,37 @@ def test_a_prefix_in_s3(images: Path, folder_rows: Path, tmp_path: Path, bucket:
         ("s3://none/a.jpg", "file not found"),
         ("s3://pictures/other/img.jpg", "empty file"),
     ]
+
+
+def test_shards_in_s3_and_on_the_web(
+    images: Path,
+    folder_rows: Path,
+    tmp_path: Path,
+    bucket: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In parts from the store; whole from a server that gives none."""
+    monkeypatch.setattr("clipcls.inputs.stores.PART_BYTES", 30_000)
+    shown = make_shards(images, tmp_path)
+    for path in tmp_path.glob("s-*"):
+        bucket.put_object(Bucket="pictures", Key=f"t/{path.name}", Body=path.read_bytes())
+    out = tmp_path / "s3.csv"
+    report = classify(["s3://pictures/t/s-{00..01}.tar", "s3://pictures/t/s-02.tar.gz"], out)
+    assert report.failed == 1
+    same_scores(out, folder_rows, [path.format("s3://pictures/t/") for path in shown])
+    # A shard that is not there costs no other.
+    report = classify(["s3://pictures/t/s-{01..03}.tar"], tmp_path / "gone.csv")
+    assert report.reasons["file not found"] == 2
+    assert report.done == 80
+    with elsewhere.website(tmp_path) as host:
+        website = f"http://{SECRETS[0]}{host}"
+        urls = [f"{website}/s-{{00..01}}.tar{SECRETS[1]}", f"{website}/s-02.tar.gz{SECRETS[1]}"]
+        out = tmp_path / "web.csv"
+        assert classify(urls, out).failed == 1
+    written = out.read_text() + manifest_path(out).read_text()
+    assert not any(word in written for word in ("p4ssw0rd", "s1gnature", "user:"))
+    start, end = website.replace(SECRETS[0], "") + "/", "?X-Amz-Signature=***"
+    same_scores(out, folder_rows, [path.format(start) + end for path in shown])
 
 
 def test_a_signature_that_was_renewed_resumes(website: str, tmp_path: Path) -> None:

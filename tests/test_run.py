@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import tarfile
 import threading
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -532,6 +533,11 @@ def test_an_input_is_never_overwritten_by_its_own_result(colours: Path, tmp_path
     options = OutputOptions(picture, OutputFormat.CSV, overwrite=True)
     with pytest.raises(OptionError, match="is read by this run: choose another output"):
         classify(job(colours, output=options))
+    with tarfile.open(archive := tmp_path / "s.tar", "w") as opened:
+        opened.add(picture, "a.png")
+    options = OutputOptions(archive, OutputFormat.CSV, overwrite=True)
+    with pytest.raises(OptionError, match="is read by this run"):
+        classify(job(colours, output=options, inputs=(str(archive),)))
     labels = tmp_path / "labels.csv"
     labels.write_text("label\nred\n")
     options = OutputOptions(labels, overwrite=True)

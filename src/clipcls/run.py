@@ -24,7 +24,7 @@ from clipcls.embed import Stages
 from clipcls.errors import ResumeError
 from clipcls.inputs.decode import is_candidate
 from clipcls.inputs.refs import ImageRef
-from clipcls.inputs.urls import redacted
+from clipcls.inputs.urls import file_of, redacted
 from clipcls.inputs.walk import Discovery
 from clipcls.observer import Observer
 from clipcls.options import OutputOptions, Precision
@@ -198,7 +198,7 @@ class _Listed(Iterator[ImageRef]):
 
     def _of_shard(self, found: Iterable[ImageRef]) -> Iterator[ImageRef]:
         for ref in found:
-            self._check_apart(ref.path)
+            self._check_apart(file_of(ref.path))
             self.images += 1
             self.digest.add(ref.path)
             if self._shard is None:

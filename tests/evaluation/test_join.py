@@ -608,3 +608,39 @@ def test_the_report_is_one_line_each_and_names_the_first_three() -> None:
         "1 label that is not ours, left out: cow (2)",
         "1,234 labelled images left out, as asked",
     ]
+
+
+# ---- images in archives
+
+
+@pytest.mark.parametrize("scheme", ["tar", "zip"])
+@pytest.mark.parametrize("archive", ["s.tar", "x/s.tar", "s3://bucket/s.tar"])
+def test_an_archive_is_like_a_folder(tmp_path: Path, scheme: str, archive: str) -> None:
+    images = [f"{scheme}://{name}::{archive}" for name in ("./cat/1.jpg", "dog/1.jpg", "2.jpg")]
+    truth = dict(zip(images, ("a", "b", "c"), strict=True))
+    for names in (
+        ("cat/1.jpg", "dog/1.jpg", "2.jpg"),
+        ("cat/1", "dog/1", "2"),
+        (f"{archive}/cat/1.jpg", f"{archive}/dog/1.jpg", f"{archive}/2.jpg"),
+    ):
+        table = "".join(f"{name},{label}\n" for name, label in zip(names, "abc", strict=True))
+        found, report = joined(written(tmp_path, f"file,label\n{table}"), images)
+        assert found == truth
+        assert not report.images_without_row
+    # So are its folders classes.
+    classes = Images(refs_of(images), ["elsewhere"])
+    assert [classes.below[place][0] for place in classes.places] == ["cat", "dog", "2.jpg"]
+
+
+def test_several_shards_of_the_same_names_are_told_apart(tmp_path: Path) -> None:
+    images = ["tar://1.jpg::s-0.tar", "tar://1.jpg::s-1.tar"]
+    table = written(tmp_path, "file,label\ns-1.tar/1.jpg,b\ns-0.tar/1.jpg,a\n")
+    assert joined(table, images)[0] == {images[0]: "a", images[1]: "b"}
+    both = written(tmp_path, "file,label\n1.jpg,a\n")
+    assert "names 2 images" in message_of(both, images, image_column="file")
+
+
+def test_a_row_may_name_the_key_of_a_sample(tmp_path: Path) -> None:
+    images = ["tar://d/1.input.jpg::s.tar", "tar://d/2.input.jpg::s.tar"]
+    table = written(tmp_path, "id,label\n1,a\nd/2,b\n")
+    assert list(joined(table, images)[0].values()) == ["a", "b"]

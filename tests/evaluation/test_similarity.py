@@ -27,7 +27,8 @@ from clipcls.testing import FakeEncoder, save_colours
 
 def compared(paths: list[Path], texts: list[str], *, paired: bool = False) -> Similarity:
     classifier = text_classifier(texts, model=FakeEncoder())
-    return compare(classifier, [str(path) for path in paths], paired=paired)
+    refs = [ImageRef(i, str(path)) for i, path in enumerate(paths)]
+    return compare(classifier, refs, paired=paired)
 
 
 def pairs(file: Path, *paths: str) -> list[str]:

@@ -123,9 +123,10 @@ def test_folders_in_an_archive_are_folders() -> None:
     names = ["./a.png", "b/a.png", ".hid/a.png", "._b.png", "c/thumb.png", "lone.json", "lone2.txt"]
     make_tar("s.tar", dict.fromkeys(names, b"-"))
     discovery = discover(["s.tar"], exclude=["thumb*"])
-    assert paths(discovery) == addresses(["./a.png", "b/a.png"], "s.tar")
+    assert paths(discovery) == addresses(["a.png", "b/a.png"], "s.tar")
     assert discovery.skipped == {"hidden": 2, "excluded": 1, "not an image": 2}
-    assert paths(discover(["s.tar"], recursive=False)) == addresses(["./a.png"], "s.tar")
+    assert paths(discover(["s.tar"], recursive=False)) == addresses(["a.png"], "s.tar")
+    assert list(found(["tar://./a.png::s.tar"])[1].values()) == [b"-"]
 
 
 def test_a_key_ends_at_the_first_dot_of_the_name() -> None:
@@ -330,6 +331,16 @@ def test_an_archive_is_read_while_it_comes(served: Server) -> None:
 
 
 # ---- braces
+
+
+def test_a_file_beats_the_braces_in_its_name() -> None:
+    for name in ("a.png", "b.png", "{c,d}.png"):
+        Path(name).write_bytes(b"-")
+    assert paths(discover(["{a,b}.png", "{c,d}.png"])) == ["a.png", "b.png", "{c,d}.png"]
+    with pytest.raises(InputError, match="no such file or folder: e.png"):
+        discover(["{a,e}.png"])
+    with pytest.raises(InputError, match=r"more than 100,000 inputs: .*@list.txt"):
+        discover(["{1..1000000}.png"])
 
 
 @given(st.text(st.sampled_from("a{}.,0129\\-$"), max_size=12))

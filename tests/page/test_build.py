@@ -6,6 +6,7 @@ import base64
 import io
 import os
 import re
+import shutil
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -70,6 +71,19 @@ def test_what_a_browser_cannot_show_is_converted(tmp_path: Path, name: str) -> N
     assert os.path.samefile(opened, tmp_path / name) != converted
     with Image.open(opened) as image:
         assert image.format == ("JPEG" if converted else name[-3:].upper())
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_images_in_archives_of_this_machine_are_shown(tmp_path: Path, kind: str) -> None:
+    pictures(tmp_path / "in", 2)
+    archive = shutil.make_archive(str(tmp_path / "in"), kind, tmp_path / "in")
+    paths = [f"{kind}://{name}::{archive}" for name in sorted(os.listdir(tmp_path / "in"))]
+    paths += [f"{kind}://gone.png::{archive}", f"{kind}://a.png::https://localhost/a.{kind}"]
+    made = write_page(subject_of(paths), tmp_path / "report" / "index.html")
+    assert embedded(made.path)["missing"] == dict.fromkeys("23", "file not found")
+    for link in embedded(made.path)["links"][:2]:
+        with Image.open(made.path.parent / link) as image:
+            assert image.format == "JPEG"
 
 
 def test_missing_images_are_counted_and_say_why(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def classify(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Files, folders, glob patterns, addresses (https://, s3://, zip:// ...),"
+            help="Files, folders, tar archives, glob patterns, addresses (https://, s3:// ...),"
             " @list.txt, or - for paths on standard input.",
             show_default=False,
         ),

@@ -29,6 +29,7 @@ from clipcls.options import (
 if TYPE_CHECKING:
     from clipcls.classifier import Classifier
     from clipcls.evaluation.similarity import Similarity
+    from clipcls.inputs.refs import ImageRef
 
 EPILOG = """\b
 Examples:
@@ -120,6 +121,7 @@ def similarity(
         text_classifier,
     )
     from clipcls.inputs.decode import is_candidate
+    from clipcls.inputs.urls import file_of
     from clipcls.inputs.walk import Discovery
     from clipcls.models.names import default_model, resolve_model
     from clipcls.outputs.base import write_file
@@ -135,7 +137,6 @@ def similarity(
     )
     discovery = DiscoveryOptions(recursive, exclude=tuple(exclude or ()), remote=remote)
     refs = list(Discovery(inputs, discovery, is_image=is_candidate))
-    paths = [ref.path for ref in refs]
     if pairs is not None:
         roots = [name for name in inputs if os.path.isdir(name)]
         wordings = read_pairs(pairs, refs, roots, Naming(image_column, image_pattern), text_column)
@@ -145,7 +146,7 @@ def similarity(
         (Path(name) for name in dict.fromkeys(output or ()) if name != "-"),
         key=lambda file: file.suffix.lower() in EXTENSIONS,
     )
-    reads = [*paths, *(name.removeprefix("@") for name in inputs)]
+    reads = [*(file_of(ref.path) for ref in refs), *(name.removeprefix("@") for name in inputs)]
     reads += [str(path) for path in (texts, labels_file, pairs) if path]
     _check_outputs(files, overwrite, reads)
     spec = resolve_model(model or default_model(), arch)
@@ -154,7 +155,7 @@ def similarity(
     )
     classifier = text_classifier(finished, model=spec, decode=decode, runtime=runtime)
     own_process(max_megapixels)
-    found = _compared(classifier, paths, paired=pairs is not None, quiet=quiet)
+    found = _compared(classifier, refs, paired=pairs is not None, quiet=quiet)
     if output is None or "-" in output:
         sys.stdout.buffer.write(found.csv())
     for file in files:
@@ -196,7 +197,7 @@ def _check_outputs(files: Sequence[Path], overwrite: bool, reads: Sequence[str])
 
 
 def _compared(
-    classifier: Classifier, paths: Sequence[str], *, paired: bool, quiet: bool
+    classifier: Classifier, refs: Sequence[ImageRef], *, paired: bool, quiet: bool
 ) -> Similarity:
     """Compare, and say on stderr what is done and how it went."""
     from clipcls.console import TerminalObserver, Verbosity
@@ -207,15 +208,15 @@ def _compared(
         placed = classifier.device
         classifier.settle(tell=observer.downloading)
         observer.loading(classifier.name, placed)
-        observer.started(classifier.prompts, len(paths), resumed=0)
-        found = compare(classifier, paths, paired=paired, seen=observer.scored)
+        observer.started(classifier.prompts, len(refs), resumed=0)
+        found = compare(classifier, refs, paired=paired, seen=observer.scored)
     failed = len(found.failures)
     if failed and not quiet:
         first = f"{found.failures[0].path}: {found.failures[0].reason}"
         observer.say(
-            f"Failed: {failed} of {len(paths)} images, left out of heat maps; first {first}"
+            f"Failed: {failed} of {len(refs)} images, left out of heat maps; first {first}"
         )
     if paired and not quiet:
-        scored = len(paths) - failed
+        scored = len(refs) - failed
         observer.say(f"own text is the most similar for {found.own_is_best()} of {scored} images")
     return found

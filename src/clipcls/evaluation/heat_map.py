@@ -20,7 +20,9 @@ from clipcls.errors import DecodeError, OutputError
 from clipcls.evaluation.plots import figure_bytes
 from clipcls.evaluation.similarity import Similarity
 from clipcls.inputs.decode import load_image
-from clipcls.options import DecodeOptions
+from clipcls.inputs.remote import Remote
+from clipcls.inputs.urls import is_archive, member_of
+from clipcls.options import DecodeOptions, RemoteOptions
 from clipcls.scoring import Float32, Float64
 from clipcls.text import printable_path, visible
 
@@ -79,7 +81,9 @@ def heat_map(similarity: Similarity, decode: DecodeOptions | None = None) -> Fig
     texts = [_short(similarity.texts[rows[i]], int(cell_height / _LINE)) for i in ticks]
     axes.set_yticks(ticks, texts, **style)
     ticks = range(0, len(shown), math.ceil(_LINE / cell_width))
-    names = [_short(os.path.basename(similarity.paths[shown[i]])) for i in ticks]
+    paths = [similarity.paths[shown[i]] for i in ticks]
+    below = [member_of(path)[0] if is_archive(path) else path for path in paths]
+    names = [_short(os.path.basename(path)) for path in below]
     axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor", **style)
     if max(values.shape) <= _MOST_NUMBERS:
         shades = np.asarray(image.cmap(image.norm(values)), dtype=np.float64)
@@ -151,10 +155,11 @@ def _hang_thumbnails(
     from PIL import ImageOps
 
     pixels = math.ceil(size * _DPI)
+    remote = Remote(RemoteOptions())
     for i, path in enumerate(paths):
         # It was read a moment ago; if it is gone by now, its place stays empty.
         with suppress(DecodeError):
-            decoded = load_image(path, decode or DecodeOptions(), pixels)
+            decoded = load_image(remote.local(path), decode or DecodeOptions(), pixels)
             square = ImageOps.fit(decoded.image, (pixels,) * 2)
             axes.imshow(np.asarray(square), extent=(i - 0.46, i + 0.46, 0.04, 0.96), aspect="auto")
     axes.set(xlim=(-0.5, len(paths) - 0.5), ylim=(0, 1))

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from clipcls.columns import CHANCE, CHOSEN_BY, PERSON, QUEUE
 from clipcls.errors import InputError, MissingExtraError, OptionError
 from clipcls.inputs.refs import ImageRef
+from clipcls.inputs.urls import is_archive, is_tar, key_of, member_of
 from clipcls.labels import Label, default_wording
 from clipcls.text import csv_rows, original_path, read_file, split_separator, visible
 
@@ -262,11 +263,18 @@ class Images:
             places.setdefault(ref.path, place)
         for path, place in places.items():
             start = next((start for start in starts if path.startswith(start)), None)
+            key = key_of(member_of(path)[0]) if is_tar(path) else ""
+            if is_archive(path):  # which is like a folder
+                member, archive = member_of(path)
+                start = os.path.join(archive, "")
+                path = start + member.lstrip("/")
             self.roots[place] = start
             self._whole[place] = whole = _path_parts(os.path.abspath(path))
             self.below[place] = _path_parts(path[len(start or "") :])
             self._by_name[whole[-1]].append(place)
-            self._by_stem[_without_extension(whole[-1])].append(place)
+            stems = {_without_extension(whole[-1]), key.rpartition("/")[2]} - {""}
+            for stem in stems:
+                self._by_stem[stem].append(place)
         self.places = sorted(self.below)
 
     def names(self) -> list[str]:

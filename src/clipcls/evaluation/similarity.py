@@ -22,7 +22,7 @@ from clipcls.labels import Label
 from clipcls.models.names import ModelSpec
 from clipcls.options import DecodeOptions, RuntimeOptions
 from clipcls.records import Failure, Record
-from clipcls.scoring import Float32
+from clipcls.scoring import Float32, score
 from clipcls.text import content_lines, is_writable, printable_path, read_file
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def text_classifier(
 
 def compare(
     classifier: Classifier,
-    paths: Sequence[str],
+    refs: Sequence[ImageRef],
     *,
     paired: bool = False,
     seen: Callable[[Record], None] = lambda record: None,
@@ -198,7 +198,7 @@ def compare(
 
     Args:
         classifier: What `text_classifier` returned.
-        paths: N image files.
+        refs: N images.
         paired: Whether text i is image i's own.
         seen: Told of each record as it comes.
 
@@ -210,12 +210,13 @@ def compare(
     only = f"'{first}' is the only label" if not others else None
     classifier.warn = lambda text: None if only and text.startswith(only) else warn(text)
     texts = tuple(classifier.prompts.flat())
-    matrix = np.full((len(paths), len(texts)), np.nan, dtype=np.float32)
+    matrix = np.full((len(refs), len(texts)), np.nan, dtype=np.float32)
     failures = []
-    for record in classifier.classify(paths):
+    scorer = classifier.scorer
+    for record in score(classifier.embed(refs), scorer):
         seen(record)
         if isinstance(record, Failure):
             failures.append(record)
         else:
             matrix[record.index] = record.similarities
-    return Similarity(tuple(paths), texts, matrix, tuple(failures), paired)
+    return Similarity(tuple(ref.path for ref in refs), texts, matrix, tuple(failures), paired)

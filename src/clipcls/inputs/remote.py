@@ -13,6 +13,7 @@ from clipcls.errors import DecodeError
 from clipcls.inputs.refs import Source
 from clipcls.inputs.urls import (
     archive_of,
+    file_of,
     is_archive,
     is_store,
     is_tar,
@@ -99,6 +100,15 @@ class Remote:
         if is_store(path):
             return RemoteImage(path, self._stores)
         return None
+
+    def local(self, path: str) -> str | bytes:
+        """Return an image as `load_image` takes it: of a member of a local archive, the bytes.
+
+        Raises:
+            DecodeError: The member cannot be had.
+        """
+        source = self.source(path) if is_archive(path) and not is_url(file_of(path)) else None
+        return path if source is None else source.read(Event())
 
     def top(self, path: str) -> str | None:
         """Return the address that an input is walked from, None if `below` is not for it."""

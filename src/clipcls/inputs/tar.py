@@ -285,9 +285,10 @@ class _Joined(io.RawIOBase):
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield all but folders."""
+    """Yield all but folders, without the `./` that `tar -c .` puts before names."""
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # or it would keep them all
+        member.name = member.name.removeprefix("./")
         if not member.isdir():
             yield member
 

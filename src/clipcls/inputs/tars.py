@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from clipcls.errors import DecodeError
 from clipcls.inputs.tar import Archive, CopiedArchive, Parts, opened_tar
-from clipcls.inputs.urls import is_url, member_of
+from clipcls.inputs.urls import is_url, key_of, member_of
 from clipcls.options import RemoteOptions
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 _EMPTY = "no files in the archive"
 _MOST_COPIES, _MOST_COPIED_BYTES = 4, 4 << 30
 """What is copied of more archives, if it is more, goes before it was read."""
-
-_key_of = re.compile(r"(?:.*/)?[^./]*", re.DOTALL).match
-"""What webdataset calls the key: the name up to the first dot behind the last slash."""
 
 
 class Tars:
@@ -82,6 +79,7 @@ class Tars:
         name, path = member_of(url)
         if not name:
             raise DecodeError(self._damage.get(path, _EMPTY))
+        name = name.removeprefix("./")
         archive = self._archives.get(path)
         if archive is None or not archive.may_read(name):
             with self._scanning:
@@ -143,8 +141,7 @@ class _Group:
         below = below[len(self._top) :]
         if not self._in_kept_folder(below):
             return False
-        found = _key_of(name)
-        key = found[0] if found else name
+        key = key_of(name)
         if key != self._key:
             self.end()
             self._key = key

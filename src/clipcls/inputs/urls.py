@@ -67,6 +67,17 @@ def archive_of(text: str) -> str:
     return text
 
 
+def key_of(name: str) -> str:
+    """Return what webdataset calls the key of a member: up to the first dot of its last name."""
+    folder, slash, last = name.rpartition("/")
+    return folder + slash + last.partition(".")[0]
+
+
+def file_of(path: str) -> str:
+    """Return the file that an image is in: of a member of an archive, the archive."""
+    return member_of(path)[1] if is_archive(path) else path
+
+
 def names_a_tar(text: str) -> bool:
     """Return whether a path or an address is that of a tar archive, by its extension."""
     if is_archive(text):

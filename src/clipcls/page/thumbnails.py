@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +15,9 @@ from PIL import Image
 
 from clipcls.errors import DecodeError, OutputError
 from clipcls.inputs.decode import load_image
+from clipcls.inputs.remote import Remote
 from clipcls.models.devices import usable_cpus
-from clipcls.options import DecodeOptions
+from clipcls.options import DecodeOptions, RemoteOptions
 from clipcls.text import visible
 
 THUMBNAIL = 256
@@ -59,7 +60,8 @@ def thumbnails(
     Raises:
         OutputError: A converted image cannot be written.
     """
-    make = partial(_made, page=page, folder=folder, options=options)
+    opened = Remote(RemoteOptions()).local
+    make = partial(_made, opened=opened, page=page, folder=folder, options=options)
     with ThreadPoolExecutor(usable_cpus()) as pool:
         try:
             yield from pool.map(make, range(len(paths)), paths)
@@ -68,11 +70,19 @@ def thumbnails(
 
 
 def _made(
-    place: int, path: str, *, page: Path, folder: Path | None, options: DecodeOptions
+    place: int,
+    path: str,
+    *,
+    opened: Callable[[str], str | bytes],
+    page: Path,
+    folder: Path | None,
+    options: DecodeOptions,
 ) -> Thumbnail:
     try:
-        image = load_image(path, options).image
-        link = _link(path, page) if _is_shown_by_browsers(path) else ""
+        source = opened(path)
+        image = load_image(source, options).image
+        # A browser cannot look into an archive.
+        link = _link(path, page) if source == path and _is_shown_by_browsers(path) else ""
     # The second where it has gone meanwhile.
     except (DecodeError, OSError) as error:
         return Thumbnail(reason=str(error))

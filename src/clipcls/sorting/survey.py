@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipcls.inputs.urls import is_url
+from clipcls.inputs.urls import is_archive, is_url
 from clipcls.options import SortBy
 from clipcls.sorting.journal import Entry, Journal
 from clipcls.sorting.plan import Image
@@ -84,7 +84,8 @@ def _looked_at(path: str, source: str, by: SortBy) -> dict[str, Any]:
             found = os.stat(source)
     except (FileNotFoundError, NotADirectoryError):
         broken = os.path.islink(source)
-        kind = "a link to nothing" if broken else "a web address" if is_url(path) else MISSING
+        address = "inside an archive" if is_archive(path) else "a web address"
+        kind = "a link to nothing" if broken else address if is_url(path) else MISSING
         return {"problem": kind}
     except (OSError, ValueError) as error:
         return {"problem": reason_of(error)}
