@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,33 @@ def test_the_thumbnails_of_a_single_file_are_shown(opened: Opened, tmp_path: Pat
     sources = [image.get_attribute("src") for image in browser.all(".tile img")]
     assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
     browser.wait("[...document.querySelectorAll('.tile img')].every((i) => i.naturalWidth > 0)")
+
+
+@pytest.mark.parametrize("single_file", [False, True])
+def test_an_explained_image_is_shown_with_its_explanation(
+    browser: Browser, tmp_path: Path, single_file: bool
+) -> None:
+    paths = pictures(tmp_path / "in", 2)
+    folder = tmp_path / "why"
+    folder.mkdir()
+    Image.new("RGB", (400, 150), "orange").save(folder / "000000.png")
+    index = {"schema": 1, "images": [{"path": paths[1], "picture": "000000.png"}]}
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    page = tmp_path / "report" / "index.html"
+    write_page(subject_of(paths), page, single_file=single_file, explanations=folder)
+    browser.open(page)
+    for tile in browser.all(".tile"):
+        name = tile.find_element("css selector", ".file").text
+        tile.click()
+        browser.wait("byId('viewer').open")
+        if name == Path(paths[1]).name:
+            assert browser.wait("byId('viewer-why').naturalWidth") == 400
+            assert name in browser.one("#viewer-why").get_attribute("alt")
+            large, small = (browser.one(f"#viewer-{part}").rect for part in ("image", "why"))
+            assert large["y"] + large["height"] <= small["y"]
+        else:
+            assert browser.all("#viewer-why") == []
+        browser.one("#viewer-close").click()
 
 
 def test_filters_narrow_what_is_shown(opened: Opened, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipcls.errors import OptionError, OutputExistsError
+from clipcls.errors import InputError, OptionError, OutputExistsError
 from clipcls.observer import Observer
 from clipcls.page.build import check_folder, check_page, write_page
 from clipcls.page.subject import Subject
@@ -48,6 +50,80 @@ def test_the_thumbnails_of_a_single_file_are_in_it(tmp_path: Path) -> None:
     assert found
     with Image.open(io.BytesIO(base64.b64decode(found[1]))) as small:
         assert small.convert("RGB").getpixel((2, 2))[0] > 200  # type: ignore[index]
+
+
+def explained(folder: Path, **pictures: str) -> Path:
+    """Write a folder of explanations, as `clipcls explain` would: file name -> path of an image."""
+    images = []
+    for number, (colour, path) in enumerate(pictures.items()):
+        name = f"{number:06}.png"
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 20), colour).save(folder / name)
+        images.append({"path": path, "picture": name})
+    index = {"schema": 1, "images": [*images, {"path": "broken.png", "error": "corrupt"}]}
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    return folder
+
+
+def why(page: Path) -> dict[str, str]:
+    """Return image -> address of its explanation, as the page's script reads it."""
+    found = re.search(r'id="why">(.*?)</script>', page.read_text(encoding="utf-8"))
+    assert found
+    addresses: dict[str, str] = json.loads(found[1])
+    return addresses
+
+
+def test_a_page_has_a_copy_of_each_explanation(tmp_path: Path) -> None:
+    paths = pictures(tmp_path / "in", 3)
+    made_by = explained(tmp_path / "why", orange=paths[2], navy=paths[0])
+    made = write_page(subject_of(paths), tmp_path / "r" / "index.html", explanations=made_by)
+    addresses = why(made.path)
+    assert set(addresses) == {"0", "2"}
+    copied = (made.path.parent / addresses["2"]).read_bytes()
+    assert copied == (made_by / "000000.png").read_bytes()
+    # Made again without them, and of other images, nothing of them stays.
+    write_page(subject_of(paths[:2]), made.path)
+    assert why(made.path) == {}
+    assert not list(made.path.parent.rglob("*-why.png"))
+
+
+def test_the_explanations_of_a_single_file_are_in_it(tmp_path: Path) -> None:
+    paths = pictures(tmp_path / "in", 2)
+    made_by = explained(tmp_path / "why", orange=paths[1])
+    made = write_page(
+        subject_of(paths), tmp_path / "r.html", single_file=True, explanations=made_by
+    )
+    [(place, address)] = why(made.path).items()
+    assert place == "1"
+    data = base64.b64decode(address.removeprefix("data:image/png;base64,"))
+    assert data == (made_by / "000000.png").read_bytes()
+    assert folders(tmp_path) == ["in", "why"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "index.json").unlink(), "clipcls explain IMAGES -o"),
+        (lambda folder: (folder / "index.json").write_text('{"images": []}'), "no folder that"),
+        (
+            lambda folder: (folder / "index.json").write_text(
+                '{"schema": 1, "images": [{"path": "a.png", "picture": "../secret.png"}]}'
+            ),
+            "no folder that",
+        ),
+        (lambda folder: (folder / "000000.png").unlink(), "cannot be read"),
+        (lambda folder: explained(folder, red="elsewhere.png"), "explains none of the 2 images"),
+    ],
+)
+def test_explanations_that_cannot_be_used_leave_no_page(
+    tmp_path: Path, spoil: Callable[[Path], object], message: str
+) -> None:
+    paths = pictures(tmp_path / "in", 2)
+    made_by = explained(tmp_path / "why", orange=paths[0])
+    spoil(made_by)
+    with pytest.raises(InputError, match=message):
+        write_page(subject_of(paths), tmp_path / "r" / "index.html", explanations=made_by)
+    assert not (tmp_path / "r").exists()
 
 
 def test_names_and_labels_stay_text(tmp_path: Path) -> None:

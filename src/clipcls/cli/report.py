@@ -13,6 +13,7 @@ EPILOG = """\b
 Examples:
   clipcls report out.csv -o report
   clipcls report out.csv -o report.html --single-file
+  clipcls report out.csv --explanations explained -o report
 """
 
 
@@ -40,6 +41,14 @@ def report(
             "--single-file", help="Put the thumbnails into the page: one file, no folder."
         ),
     ] = False,
+    explanations: Annotated[
+        Path | None,
+        typer.Option(
+            "--explanations",
+            metavar="DIR",
+            help="Show the pictures of a folder that clipcls explain made of these images.",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the report that is there.")
     ] = False,
@@ -62,6 +71,12 @@ def report(
     lift_pillow_limit()
     with TerminalObserver(run_flags.verbosity(quiet, False)) as observer:
         page = target if single_file else target / PAGE
-        made = write_page(subject, page, single_file=single_file, observer=observer)
+        made = write_page(
+            subject,
+            page,
+            single_file=single_file,
+            explanations=explanations,
+            observer=observer,
+        )
         observer.page_written(made)
     raise typer.Exit(3 if made.missing else 0)

@@ -56,7 +56,6 @@ def heat_map(similarity: Similarity, decode: DecodeOptions | None = None) -> Fig
         OutputError: Every image failed.
     """
     from matplotlib.figure import Figure
-    from matplotlib.font_manager import fontManager
 
     shown = similarity.scored
     if not shown:
@@ -73,10 +72,7 @@ def heat_map(similarity: Similarity, decode: DecodeOptions | None = None) -> Fig
     image = axes.imshow(values, cmap="viridis", aspect="auto", interpolation="nearest")
     bar = figure.add_axes((1 + 0.15 / width, 0, 0.15 / width, grid))
     figure.colorbar(image, cax=bar, label="cosine similarity")
-    # Texts and names are data: `$` is a dollar, and another script has another font.
-    asian = [name for name in sorted(fontManager.get_font_names()) if "CJK" in name]
-    style: dict[str, Any] = {"fontsize": 8, "parse_math": False, "usetex": False}
-    style["family"] = ["DejaVu Sans", *asian[:1]]
+    style = text_style(8)
     ticks = range(0, len(rows), math.ceil(_LINE / cell_height))
     texts = [_short(similarity.texts[rows[i]], int(cell_height / _LINE)) for i in ticks]
     axes.set_yticks(ticks, texts, **style)
@@ -99,6 +95,16 @@ def heat_map(similarity: Similarity, decode: DecodeOptions | None = None) -> Fig
 def heat_map_bytes(figure: Figure, extension: str) -> bytes:
     """Return a heat map, with what lies around its cells, as the file of one of `EXTENSIONS`."""
     return figure_bytes(figure, extension, bbox_inches="tight", pad_inches=0.15)
+
+
+def text_style(size: float) -> dict[str, Any]:
+    """Return how texts and names are drawn: they are data, and may be in another script."""
+    from matplotlib.font_manager import fontManager
+
+    asian = [name for name in sorted(fontManager.get_font_names()) if "CJK" in name]
+    # `$` is a dollar.
+    style: dict[str, Any] = {"fontsize": size, "parse_math": False, "usetex": False}
+    return {**style, "family": ["DejaVu Sans", *asian[:1]]}
 
 
 def _cell(count: int) -> float:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import clipcls
-from clipcls.errors import OptionError, OutputError, OutputExistsError
+from clipcls.errors import InputError, OptionError, OutputError, OutputExistsError
+from clipcls.explaining.files import read_index
 from clipcls.observer import Observer
 from clipcls.options import DecodeOptions, Truncated
 from clipcls.outputs.base import write_file
@@ -22,7 +23,7 @@ from clipcls.page.content import content_of, shown
 from clipcls.page.facts import facts_of
 from clipcls.page.subject import Subject
 from clipcls.page.thumbnails import Thumbnail, thumbnails, write_image
-from clipcls.text import visible
+from clipcls.text import printable_path, visible
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -33,7 +34,7 @@ _MARK = b'<meta name="generator" content="clipcls'
 _HEAD_BYTES = 2000
 _CHUNK = 500
 """Thumbnails of one element of a page that holds them; an element is read when it is needed."""
-_is_ours = re.compile(r"\d{6}(-large)?\.jpg").fullmatch
+_is_ours = re.compile(r"\d{6}((-large)?\.jpg|-why\.png)").fullmatch
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def write_page(
     page: Path,
     *,
     single_file: bool = False,
+    explanations: Path | None = None,
     observer: Observer | None = None,
 ) -> PageReport:
     """Write the page of a subject, also over another one; `check_page` and `check_folder` ask.
@@ -108,14 +110,17 @@ def write_page(
         subject: What is shown.
         page: The HTML file; its folder is made.
         single_file: Whether thumbnails go into the page instead.
+        explanations: A folder that `clipcls explain` made, whose pictures the page shows too.
         observer: Told about the progress.
 
     Raises:
+        InputError: That folder cannot be used, or explains none of the images.
         OptionError: What is in its place was not written by clipcls.
         OutputError: Something cannot be written.
     """
     check_page(page, overwrite=True)
     observer = observer or Observer()
+    why = {} if explanations is None else _explained(subject, explanations)
     content = content_of(subject)
     folder = None if single_file else page.parent / f"images-{content['digest'][:8]}"
     try:
@@ -134,10 +139,43 @@ def write_page(
         made.append(thumbnail)
         observer.worked()
     whole = shown(content, made, folder.name if folder else "")
-    write_file(page, _html(subject, whole, made if single_file else ()).encode())
+    sources = {place: _source(place, picture, folder) for place, picture in why.items()}
+    write_file(page, _html(subject, whole, made if single_file else (), sources).encode())
     _remove_old(page.parent, keep=folder)
     reasons = [thumbnail.reason for thumbnail in made if thumbnail.reason]
     return PageReport(page, len(made), len(reasons), reasons[0] if reasons else "")
+
+
+def _explained(subject: Subject, folder: Path) -> dict[int, bytes]:
+    """Return the place of an image -> the picture that explains it.
+
+    Raises:
+        InputError: The folder, or a picture in it, cannot be read, or no image is explained.
+    """
+    pictures = read_index(folder)
+    paths = [printable_path(record.path) for record in subject.records]
+    named = {place: folder / pictures[path] for place, path in enumerate(paths) if path in pictures}
+    if not named:
+        example = f" (it has {visible(next(iter(pictures)))})" if pictures else ""
+        raise InputError(
+            f"{visible(str(folder))} explains none of the {len(paths)} images of {subject.name},"
+            f" such as {visible(paths[0])}{example}: run clipcls explain where clipcls classify"
+            " ran, with the same paths"
+        )
+    try:
+        return {place: picture.read_bytes() for place, picture in named.items()}
+    except OSError as error:
+        raise InputError(
+            f"{visible(str(error.filename))} cannot be read: {error.strerror or error}"
+        ) from error
+
+
+def _source(place: int, picture: bytes, folder: Path | None) -> str:
+    """Put a picture where the page finds it; return its address."""
+    if folder is None:
+        return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    write_image(folder / f"{place:06}-why.png", picture)
+    return f"{folder.name}/{place:06}-why.png"
 
 
 def _decoding(subject: Subject) -> DecodeOptions:
@@ -160,7 +198,12 @@ def _remove_old(folder: Path, keep: Path | None) -> None:
             old.rmdir()
 
 
-def _html(subject: Subject, content: Mapping[str, Any], inside: Sequence[Thumbnail]) -> str:
+def _html(
+    subject: Subject,
+    content: Mapping[str, Any],
+    inside: Sequence[Thumbnail],
+    why: Mapping[int, str],
+) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -182,6 +225,7 @@ def _html(subject: Subject, content: Mapping[str, Any], inside: Sequence[Thumbna
         policy=_policy(style, scripts),
         content=_embedded(content),
         chunks=list(_chunks(inside)),
+        why=_embedded(why),
     )
 
 

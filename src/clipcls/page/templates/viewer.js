@@ -5,6 +5,7 @@ const viewer = byId("viewer");
 let current = -1; // image
 let at = -1; // its place in `order`, -1 in the queue
 let queueing = false;
+let why = null; // image -> address of its explanation; read when an image is first opened
 
 function openViewer(place) {
   queueing = false;
@@ -43,6 +44,7 @@ function show(image) {
   if (source) picture.src = source;
   else picture.removeAttribute("src");
   tellNotes(note, notes);
+  showWhy(image);
   byId("viewer-name").textContent = nameOf(data.paths[image]);
   byId("viewer-name").title = data.paths[image];
   byId("viewer-back").hidden = queueing;
@@ -51,6 +53,16 @@ function show(image) {
   drawTruth();
   if (!viewer.open) viewer.showModal();
   byId("viewer-bars").scrollTop = 0;
+}
+
+/** Show which parts of the image carry which label, where clipcls explain has said so. */
+function showWhy(image) {
+  why ??= JSON.parse(byId("why").textContent);
+  const picture = byId("viewer-why");
+  picture.hidden = !(image in why);
+  picture.alt = `Which parts of ${nameOf(data.paths[image])} carry which label`;
+  if (image in why) picture.src = why[image];
+  else picture.removeAttribute("src");
 }
 
 function tellNotes(note, notes) {
@@ -127,6 +139,7 @@ function step(by) {
 viewer.addEventListener("close", () => {
   byId("viewer-image").onerror = null;
   byId("viewer-image").removeAttribute("src");
+  byId("viewer-why").removeAttribute("src");
   if (!queueing && order.length) focusOn(at);
   current = -1;
 });

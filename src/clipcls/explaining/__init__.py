@@ -1,0 +1,1 @@
+"""Why an image got its probabilities: which of its parts carry the logit of each label."""
