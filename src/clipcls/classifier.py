@@ -7,6 +7,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from functools import cached_property
 from hashlib import blake2b
 from importlib.metadata import version
@@ -28,7 +29,7 @@ from clipcls.models.auto import settle
 from clipcls.models.devices import DeviceChoice, choose_device, place
 from clipcls.models.files import Tell
 from clipcls.models.names import ModelSpec, default_model, resolve_model
-from clipcls.models.openclip import load_encoder
+from clipcls.models.openclip import load_encoder, load_transform
 from clipcls.options import (
     Calibration,
     DecodeOptions,
@@ -112,6 +113,34 @@ class Classifier:
             model = resolve_model(model or default_model())
         self._model = model
         self._settled = False
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return what another process needs to be the same classifier, where nothing is loaded."""
+        kept = ("prompts", "_scoring", "_decode", "_runtime", "_model", "_settled")
+        return {"warn": _warn, **{name: self.__dict__[name] for name in kept}}
+
+    def elsewhere(self, runtime: RuntimeOptions) -> Classifier:
+        """Return the same classifier, where nothing is loaded, for another machine."""
+        other = copy(self)
+        other._runtime = runtime
+        return other
+
+    @property
+    def runtime(self) -> RuntimeOptions:
+        """Where and how fast, as asked for."""
+        return self._runtime
+
+    @property
+    def decode(self) -> DecodeOptions:
+        """What is taken for an image, and how it is fitted to the model."""
+        return self._decode
+
+    @property
+    def preparer(self) -> Preparer:
+        """What prepares images for the model; its weights are not loaded for it."""
+        if isinstance(self._model, ModelSpec):
+            return load_transform(self._model.config(), self._decode)
+        return self._model
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ the uninterrupted run would have computed, so that the bytes written are the sam
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from clipcls.options import DecodeOptions
 from clipcls.records import Embedded, Failure
 
 if TYPE_CHECKING:
-    from clipcls.models.base import Encoder
+    from clipcls.models.base import Encoder, Preparer
 
 LOOK_AHEAD_BATCHES = 3
 """One batch is being encoded, one waits ready, one is being decoded; more only costs memory."""
@@ -213,15 +213,7 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
         slot = self._slot(ref, data)
         if slot is not None and slot.vector is not None:
             return Embedded(ref.index, ref.path, slot.vector, slot.note)
-        try:
-            image = ref.path if data is None else data
-            decoded = load_image(image, self._decode, max(self._encoder.image_size))
-            # What was decoded must be what the slot is for.
-            if slot is not None and data is None and not slot.is_of(ref.path):
-                slot = None
-            return _Pixels(self._encoder.prepare(decoded.image), decoded.note, slot)
-        except DecodeError as error:
-            return Failure(ref.index, ref.path, str(error))
+        return prepare(ref, data, self._encoder, self._decode, slot)
 
     def _slot(self, ref: ImageRef, data: bytes | None) -> Slot | None:
         if self._shelf is None:
@@ -230,25 +222,57 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
         return cache.look_up(key, ref.path) if data is None else cache.look_up_bytes(key, data)
 
     def _encoded(self, batch: list[tuple[ImageRef, Prepared]]) -> list[Embedded | Failure]:
-        ready = [prepared for _, prepared in batch if isinstance(prepared, _Pixels)]
-        pixels = [image.pixels for image in ready]
-        vectors = self._encoder.encode_images(np.stack(pixels)) if pixels else ()
-        if self._shelf is not None:
-            self._shelf.cache.keep(
-                self._shelf.key,
-                [
-                    Slot(image.slot.content, vector, image.note)
-                    for image, vector in zip(ready, vectors, strict=True)
-                    if image.slot is not None and np.isfinite(vector).all()
-                ],
-            )
-        computed = iter(vectors)
-        return [
-            embedded(ref, next(computed), prepared.note)
-            if isinstance(prepared, _Pixels)
-            else prepared
-            for ref, prepared in batch
-        ]
+        return encoded(batch, self._encoder, self._shelf)
+
+
+def prepare(
+    ref: ImageRef,
+    data: bytes | None,
+    preparer: Preparer,
+    decode: DecodeOptions,
+    slot: Slot | None = None,
+) -> Prepared:
+    """Decode an image and bring it into the model's shape.
+
+    Args:
+        ref: The image.
+        data: Its bytes; None reads its file.
+        preparer: Knows the shape.
+        decode: What is taken for an image.
+        slot: Where its embedding is kept.
+    """
+    try:
+        image = ref.path if data is None else data
+        decoded = load_image(image, decode, max(preparer.image_size))
+        # What was decoded must be what the slot is for.
+        if slot is not None and data is None and not slot.is_of(ref.path):
+            slot = None
+        return _Pixels(preparer.prepare(decoded.image), decoded.note, slot)
+    except DecodeError as error:
+        return Failure(ref.index, ref.path, str(error))
+
+
+def encoded(
+    batch: Sequence[tuple[ImageRef, Prepared]], encoder: Encoder, shelf: Shelf | None = None
+) -> list[Embedded | Failure]:
+    """Embed a batch of prepared images in one pass, and keep what was computed."""
+    ready = [prepared for _, prepared in batch if isinstance(prepared, _Pixels)]
+    pixels = [image.pixels for image in ready]
+    vectors = encoder.encode_images(np.stack(pixels)) if pixels else ()
+    if shelf is not None:
+        shelf.cache.keep(
+            shelf.key,
+            [
+                Slot(image.slot.content, vector, image.note)
+                for image, vector in zip(ready, vectors, strict=True)
+                if image.slot is not None and np.isfinite(vector).all()
+            ],
+        )
+    computed = iter(vectors)
+    return [
+        embedded(ref, next(computed), prepared.note) if isinstance(prepared, _Pixels) else prepared
+        for ref, prepared in batch
+    ]
 
 
 def embedded(ref: ImageRef, vector: NDArray[np.float32], note: str) -> Embedded | Failure:

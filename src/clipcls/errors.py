@@ -16,6 +16,7 @@ ClipclsError                 exit code 1
 │   ├── ModelDownloadError   1  weights that are neither here nor reachable
 │   └── WeightsMismatchError 1  weights that do not belong to the architecture
 ├── DeviceError              1  a device or precision that this machine cannot offer
+├── EngineError              1  a cluster that cannot be reached, or has failed
 ├── MissingExtraError        1  an optional dependency that is not installed
 ├── DecodeError              1  one image that cannot be decoded (a run turns it into a Failure)
 └── OutputError              1  the output cannot be written
@@ -119,6 +120,10 @@ class WeightsMismatchError(ModelError):
 
 class DeviceError(ClipclsError):
     """This machine cannot offer the device or precision."""
+
+
+class EngineError(ClipclsError):
+    """A cluster cannot be reached, has not what is asked for, or has failed."""
 
 
 class MissingExtraError(ClipclsError):

@@ -74,6 +74,13 @@ class Truncated(_Choice):
     ACCEPT = "accept"
 
 
+class EngineName(_Choice):
+    """What runs the stages of a run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class SortBy(_Choice):
     """How an image comes into the folder of its label."""
 
@@ -294,6 +301,27 @@ class RuntimeOptions(_Fingerprinted):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise OptionError(f"{flag} is {value}: give auto, or a whole number of 1 or more")
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Which cluster of Ray, and what each copy of the model gets of it.
+
+    Attributes:
+        address: `auto`, `HOST:PORT` or `ray://HOST:PORT`; None starts Ray on this machine.
+        num_gpus: GPUs per copy of the model, also a part of one; None is 1 where the cluster has
+            GPUs, else 0.
+    """
+
+    address: str | None = None
+    num_gpus: float | None = None
+
+    def __post_init__(self) -> None:
+        gpus = self.num_gpus
+        if gpus is not None and not (0 <= gpus < 1 or float(gpus).is_integer()):
+            raise OptionError(
+                f"--num-gpus is {gpus:g}: give a part of a GPU (0.5), or a whole number of them"
+            )
 
 
 @dataclass(frozen=True)

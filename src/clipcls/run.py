@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import clipcls
 from clipcls.classifier import Classifier, ask
 from clipcls.columns import Columns
-from clipcls.embed import Stages
+from clipcls.embed import EmbeddingStream, Stages
 from clipcls.errors import ResumeError
 from clipcls.inputs.decode import is_candidate
 from clipcls.inputs.refs import ImageRef
@@ -34,12 +34,101 @@ from clipcls.outputs.manifest import PathDigest, check_same_run, now, packed, su
 from clipcls.outputs.sink import Sink, check_row, open_sink
 from clipcls.prompts import PromptSet
 from clipcls.question import Inputs, ModelChoice, Question
-from clipcls.records import RunReport
+from clipcls.records import Record, RunReport
 from clipcls.scoring import score
 from clipcls.text import printable_path
 
 if TYPE_CHECKING:
     from clipcls.models.base import Encoder
+    from clipcls.models.devices import DeviceChoice
+
+
+class Scoring(Protocol):
+    """Images on their way to their records; can be gone through once.
+
+    Attributes:
+        interrupted: Whether it was stopped before all images had come.
+        cached: How many embeddings were found in the cache.
+    """
+
+    @property
+    def interrupted(self) -> bool: ...  # noqa: D102
+    @property
+    def cached(self) -> int: ...  # noqa: D102
+
+    def load(self, *, ahead: bool) -> None:
+        """Load what can fail, before the output is touched.
+
+        Args:
+            ahead: Whether the first images may be decoded meanwhile.
+        """
+
+    def batches(self) -> Iterator[list[Record]]:
+        """Yield one record per image, in input order, by batches that are cut by position."""
+
+    def close(self) -> None:
+        """Stop whatever is still at work."""
+
+
+class Engine(Protocol):
+    """Where images are decoded, embedded and scored."""
+
+    def device(self, classifier: Classifier) -> DeviceChoice:
+        """Return what a run uses there."""
+
+    def scoring(
+        self,
+        classifier: Classifier,
+        refs: Iterable[ImageRef],
+        stages: Stages,
+        should_stop: Callable[[], bool],
+    ) -> Scoring:
+        """Return what scores the images; nothing is begun yet."""
+
+
+class Local:
+    """This process; implements `Engine`."""
+
+    def device(self, classifier: Classifier) -> DeviceChoice:
+        """Return what the classifier has chosen."""
+        return classifier.device
+
+    def scoring(
+        self,
+        classifier: Classifier,
+        refs: Iterable[ImageRef],
+        stages: Stages,
+        should_stop: Callable[[], bool],
+    ) -> Scoring:
+        """Return a stream of embeddings that are scored as they come."""
+        return _LocalScoring(classifier, classifier.embed(refs, stages, should_stop))
+
+
+class _LocalScoring:
+    def __init__(self, classifier: Classifier, stream: EmbeddingStream) -> None:
+        self._classifier = classifier
+        self._stream = stream
+
+    @property
+    def interrupted(self) -> bool:
+        return self._stream.interrupted
+
+    @property
+    def cached(self) -> int:
+        return self._stream.cached
+
+    def load(self, *, ahead: bool) -> None:
+        if ahead:
+            # Decoded while the model is loaded and the prompts are encoded.
+            self._stream.start()
+        _ = self._classifier.scorer
+
+    def batches(self) -> Iterator[list[Record]]:
+        for batch in self._stream.batches():
+            yield list(score(batch, self._classifier.scorer))
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 @dataclass(frozen=True)
@@ -61,11 +150,12 @@ class Job:
     reads: tuple[Path, ...] = ()
 
 
-def run(
+def run(  # noqa: PLR0913  what a run is told and touches
     job: Job,
     *,
     observer: Observer | None = None,
     encoder: Encoder | None = None,
+    engine: Engine | None = None,
     stdout: BinaryIO | None = None,
     stdin: BinaryIO | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -76,6 +166,7 @@ def run(
         job: What to do.
         observer: Told about the progress.
         encoder: Used in place of what the job's model names.
+        engine: Where images are scored; this process by default.
         stdout: Where rows go when the job names no file; standard output by default.
         stdin: Where the input `-` reads from; standard input by default.
         should_stop: Asked after each batch; True ends the run with a resumable file.
@@ -88,21 +179,24 @@ def run(
     classifier = ask(job.question, job.model, job.inputs.decode, encoder)
     classifier.warn = observer.warned
     columns = Columns(classifier.labels, output.top_k, output.logits, output.similarities)
-    inputs = _Listed(job, stdin)
-    with open_sink(output, columns, _settings(job, classifier.prompts), stdout) as sink:
+    inputs = Listed(job, stdin)
+    with open_sink(output, columns, settings(job, classifier.prompts), stdout) as sink:
         if sink.complete is not None:
             classifier.settle(sink.made_by, observer.downloading)
             report = _check_complete(sink.complete, inputs, job, classifier)
         else:
-            report = _classify(classifier, inputs, sink, job, observer, should_stop)
+            report = _classify(
+                engine or Local(), classifier, inputs, sink, job, observer, should_stop
+            )
         report.model = classifier.name
         observer.finished(report)
         return report
 
 
 def _classify(  # noqa: PLR0913  what a run is made of
+    engine: Engine,
     classifier: Classifier,
-    inputs: _Listed,
+    inputs: Listed,
     sink: Sink,
     job: Job,
     observer: Observer,
@@ -110,39 +204,35 @@ def _classify(  # noqa: PLR0913  what a run is made of
 ) -> RunReport:
     """Score the images that have no row yet, batch by batch, and count all rows."""
     # First, because a device that is not there must not cost a download.
-    device = classifier.device
+    device = engine.device(classifier)
     classifier.settle(sink.made_by, observer.downloading)
     observer.loading(classifier.name, device)
     batch_size = sink.batch_size or device.batch_size
     if device.batch_size != batch_size and job.model.runtime.batch_size is not None:
         observer.warned(f"keeping the batch size of the interrupted run, {batch_size}")
     manifest = {
-        **_settings(job, classifier.prompts),
-        **_circumstances(classifier, job),
+        **settings(job, classifier.prompts),
+        **circumstances(classifier, device, job),
         "batch_size": batch_size,
     }
     # What comes through a pipe may be long in coming, and must not hold back what came before.
     in_flight = 1 if inputs.total is None else device.in_flight
     eager = job.output.path is None
     stages = Stages(batch_size, device.workers, eager=eager, in_flight=in_flight)
-    with closing(classifier.embed(inputs, stages, should_stop)) as stream:
-        if sink.batch_size is None:
-            # Nothing is kept, so the first images are known: they are decoded while the model is
-            # loaded and the prompts are encoded.
-            stream.start()
-        scorer = classifier.scorer
+    with closing(engine.scoring(classifier, inputs, stages, should_stop)) as scoring:
+        # Where no rows are kept, the first images are known.
+        scoring.load(ahead=sink.batch_size is None)
         # Not before: a model that cannot be loaded must not cost the rows of an older run.
         kept = sink.begin(manifest, batch_size)
         report = _report_of(sink.kept_rows(), inputs, job.output.path)
         observer.started(classifier.prompts, inputs.total, kept)
         began = time.perf_counter()
-        for batch in stream.batches():
-            records = list(score(batch, scorer))
+        for records in scoring.batches():
             sink.write(records)
             for record in records:
                 report.add(record)
                 observer.scored(record)
-    report.interrupted, report.cached = stream.interrupted, stream.cached
+    report.interrupted, report.cached = scoring.interrupted, scoring.cached
     report.seconds = time.perf_counter() - began
     report.skipped.update(inputs.skipped)
     report.skipped_paths = inputs.skipped_paths
@@ -151,7 +241,7 @@ def _classify(  # noqa: PLR0913  what a run is made of
     return report
 
 
-class _Listed(Iterator[ImageRef]):
+class Listed(Iterator[ImageRef]):
     """The inputs of the job's shard in order, with the digest of all of them.
 
     They are listed before anything is loaded, so that an empty folder costs no time and the
@@ -212,7 +302,7 @@ class _Listed(Iterator[ImageRef]):
             check_not_read(self._replaced, read)
 
 
-def _settings(job: Job, prompts: PromptSet) -> dict[str, Any]:
+def settings(job: Job, prompts: PromptSet) -> dict[str, Any]:
     """The part of the manifest that is known before a model is loaded."""
     return {
         "versions": {
@@ -230,9 +320,8 @@ def _settings(job: Job, prompts: PromptSet) -> dict[str, Any]:
     }
 
 
-def _circumstances(classifier: Classifier, job: Job) -> dict[str, Any]:
+def circumstances(classifier: Classifier, device: DeviceChoice, job: Job) -> dict[str, Any]:
     """The part of the manifest that the model and the machine say."""
-    device = classifier.device
     return {
         "model": classifier.identity(device.precision),
         "device": device.device,
@@ -257,7 +346,7 @@ def _report_of(
 
 
 def _check_complete(
-    complete: Mapping[str, Any], inputs: _Listed, job: Job, classifier: Classifier
+    complete: Mapping[str, Any], inputs: Listed, job: Job, classifier: Classifier
 ) -> RunReport:
     """Return the report of an output that is there already, if it is that of this job.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
+import tarfile
 import threading
 import time
 import zipfile
@@ -145,3 +147,17 @@ def test_a_store_that_answers_badly_ends_in_bounded_time(
         else:
             assert fetch(f"s3://{path}", timeout=seconds, retries=1) == picture("red")
         assert time.monotonic() - began < 12
+
+
+def test_an_image_can_be_read_in_another_process(archive: Path) -> None:
+    with tarfile.open("p.tar", "w") as made:
+        made.add("p.zip", "x/inner.png")
+    [inner, *_] = discover(["p.tar", "zip://p.zip"])
+    sent = pickle.loads(pickle.dumps(inner))
+    assert (sent.index, sent.path) == (0, "tar://x/inner.png::p.tar")
+    assert sent.read().read() == archive.read_bytes()
+    refs = list(discover(["zip://p.zip"]))
+    moved = pickle.loads(pickle.dumps(refs))
+    assert [ref.read().read() for ref in moved] == [picture("red")] * len(refs)
+    # They share what they have opened.
+    assert len({id(ref.source.fetcher) for ref in moved}) == 1

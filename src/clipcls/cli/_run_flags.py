@@ -12,9 +12,11 @@ from clipcls.errors import OptionError
 from clipcls.options import (
     CacheOptions,
     Decoding,
+    EngineName,
     Fit,
     OutputFormat,
     Precision,
+    RayOptions,
     RuntimeOptions,
     ScoringOptions,
     Truncated,
@@ -28,6 +30,7 @@ _scoring: Any = partial(typer.Option, rich_help_panel="Scoring")
 _images: Any = partial(typer.Option, rich_help_panel="Images")
 _downloads: Any = partial(typer.Option, rich_help_panel="Downloads")
 _speed: Any = partial(typer.Option, rich_help_panel="Device and speed")
+_engine: Any = partial(typer.Option, rich_help_panel="Engine")
 
 
 def count_or_auto(text: str, flag: str) -> int | None:
@@ -79,6 +82,22 @@ def verbosity(quiet: bool, verbose: bool) -> Verbosity:
     if quiet and verbose:
         raise OptionError("--quiet and --verbose contradict each other: give one of them")
     return Verbosity.QUIET if quiet else Verbosity.VERBOSE if verbose else Verbosity.NORMAL
+
+
+def ray_options(
+    engine: EngineName, ray_address: str | None, num_gpus: float | None
+) -> RayOptions | None:
+    """Return which Ray is to be used; None is this process.
+
+    Raises:
+        OptionError: A value is not allowed, or a flag is for Ray and it is not asked for.
+    """
+    if engine is EngineName.RAY:
+        return RayOptions(ray_address, num_gpus)
+    for flag, value in (("--ray-address", ray_address), ("--num-gpus", num_gpus)):
+        if value is not None:
+            raise OptionError(f"{flag} is for Ray: add --engine ray")
+    return None
 
 
 def scoring_options(
@@ -233,6 +252,27 @@ CacheDirFlag = Annotated[
 ]
 VerifyCacheFlag = Annotated[
     bool, _speed("--verify-cache", help="Read every file, also those that seem unchanged.")
+]
+
+EngineFlag = Annotated[
+    EngineName,
+    _engine("--engine", help="What does the work: this process, or Ray on this machine or many."),
+]
+RayAddressFlag = Annotated[
+    str | None,
+    _engine(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="A running cluster: auto, HOST:PORT or ray://HOST:PORT. Default: start Ray here.",
+    ),
+]
+NumGpusFlag = Annotated[
+    float | None,
+    _engine(
+        "--num-gpus",
+        metavar="N",
+        help="GPUs per copy of the model, also a part of one (0.5). Default: 1 if Ray has any.",
+    ),
 ]
 
 QuietFlag = Annotated[

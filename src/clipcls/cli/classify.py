@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -21,9 +22,11 @@ from clipcls.options import (
     DecodeOptions,
     Decoding,
     DiscoveryOptions,
+    EngineName,
     Fit,
     OutputOptions,
     Precision,
+    RayOptions,
     RemoteOptions,
     SortBy,
     SortOptions,
@@ -33,7 +36,7 @@ from clipcls.shards import parse_shard
 
 if TYPE_CHECKING:
     from clipcls.console import TerminalObserver
-    from clipcls.run import Job
+    from clipcls.run import Engine, Job
 
 EPILOG = """\b
 Examples:
@@ -128,6 +131,9 @@ def classify(
     cache: run_flags.CacheFlag = True,
     cache_dir: run_flags.CacheDirFlag = None,
     verify_cache: run_flags.VerifyCacheFlag = False,
+    engine: run_flags.EngineFlag = EngineName.LOCAL,
+    ray_address: run_flags.RayAddressFlag = None,
+    num_gpus: run_flags.NumGpusFlag = None,
     quiet: run_flags.QuietFlag = False,
     verbose: run_flags.VerboseFlag = False,
 ) -> None:
@@ -151,6 +157,7 @@ def classify(
     runtime = run_flags.runtime_options(
         *(device, precision, batch_size, workers), *(cache, cache_dir, verify_cache)
     )
+    ray = run_flags.ray_options(engine, ray_address, num_gpus)
     asked = flags.labels_and_templates(
         labels, label, labels_file, template, templates, inputs=inputs, quiet=quiet
     )
@@ -181,7 +188,7 @@ def classify(
     with TerminalObserver(said, bar=bar, summary=not one) as observer:
         if part is not None:
             observer.noted(f"Shard {part}")
-        exit_code = _execute(job, observer, stdout=BytesIO() if one else None)
+        exit_code = _execute(job, observer, ray, stdout=BytesIO() if one else None)
         if one and isinstance(observer.last, Prediction):
             show_image(observer.last, top_k)
         elif one and isinstance(observer.last, Failure):
@@ -238,7 +245,17 @@ class _Then:
         return sorted_into(path, self.sort_into, options, observer)
 
 
-def _execute(job: Job, observer: TerminalObserver, stdout: BinaryIO | None = None) -> int:
+def _engine(ray: RayOptions | None) -> AbstractContextManager[Engine | None]:
+    if ray is None:
+        return nullcontext()
+    from clipcls.engines.ray import RayEngine
+
+    return RayEngine(ray)
+
+
+def _execute(
+    job: Job, observer: TerminalObserver, ray: RayOptions | None, stdout: BinaryIO | None = None
+) -> int:
     """Run the job; an interrupt ends the current batch first, a second one ends at once."""
     from clipcls.run import run
 
@@ -252,7 +269,14 @@ def _execute(job: Job, observer: TerminalObserver, stdout: BinaryIO | None = Non
     own_process(job.inputs.decode.max_megapixels)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    report = run(job, observer=observer, stdout=stdout, should_stop=lambda: bool(received))
+    with _engine(ray) as engine:
+        report = run(
+            job,
+            observer=observer,
+            engine=engine,
+            stdout=stdout,
+            should_stop=lambda: bool(received),
+        )
     if report.interrupted and job.output.path is not None and report.counts.total() + report.failed:
         observer.say("The rows so far are kept: add --resume to continue")
     return 128 + received[0] if report.interrupted else report.exit_code

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from threading import Event
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from clipcls.errors import DecodeError
 from clipcls.inputs.refs import Source
@@ -70,6 +70,10 @@ class RemoteImage:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(...)"  # no secret in a traceback
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process read it with what it has opened for these limits."""
+        return _image, (self.url, self.fetcher.options)
 
     @property
     def concurrency(self) -> int:
@@ -183,3 +187,12 @@ class Remote:
         from clipcls.inputs.stores import Stores
 
         return Stores(self._options)
+
+
+@cache
+def _remote(options: RemoteOptions) -> Remote:
+    return Remote(options)
+
+
+def _image(url: str, options: RemoteOptions) -> Source | None:
+    return _remote(options).source(url)

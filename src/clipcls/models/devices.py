@@ -83,6 +83,20 @@ def choose_device(options: RuntimeOptions) -> DeviceChoice:
     return place(device, precision, f"{reason}; {why}", options)
 
 
+def choose_elsewhere(kind: str, options: RuntimeOptions) -> DeviceChoice:
+    """Return what machines that have this kind of device use; there it is found out whether it is.
+
+    Raises:
+        OptionError: The user asked for another device.
+    """
+    if options.device not in ("auto", kind):
+        raise OptionError(f"--device {options.device}: with these --num-gpus it is {kind}")
+    precision, why = options.precision, f"{options.precision}, as asked"
+    if precision is Precision.AUTO:
+        precision, why = _choose_precision(precision, kind)
+    return place(kind, precision, why, options)
+
+
 def place(device: str, precision: Precision, reason: str, options: RuntimeOptions) -> DeviceChoice:
     """Return the choice of a device and precision, with the batch size and workers for it."""
     kind = device.partition(":")[0]

@@ -65,9 +65,7 @@ def load_encoder(
         exact = openai_archive(checkpoint) is not None or config.exact
         state = read_weights(checkpoint) if exact else {}
         decode = decode or DecodeOptions()
-        # As in open_clip, the model knows its size, whatever the preprocessing says.
-        size = architecture_of(config.model, {}).image_size
-        transform = PixelTransform({**config.preprocess, "size": size}, decode.fit)
+        transform = load_transform(config, decode)
         ready(transform)
         model = _build(spec, config, device)
         if exact:
@@ -77,6 +75,13 @@ def load_encoder(
         fingerprint = spec.fingerprint(device.precision, decode)
         identity = (spec.name, fingerprint, int(config.model["embed_dim"]))
         return OpenClipEncoder(model, tokenizer, transform, device, identity)
+
+
+def load_transform(config: ModelConfig, decode: DecodeOptions) -> PixelTransform:
+    """Return how a model's images are prepared, which takes no weights."""
+    # As in open_clip, the model knows its size, whatever the preprocessing says.
+    size = architecture_of(config.model, {}).image_size
+    return PixelTransform({**config.preprocess, "size": size}, decode.fit)
 
 
 def _build(spec: ModelSpec, config: ModelConfig, device: DeviceChoice) -> Any:

@@ -1,0 +1,1 @@
+"""Runs by existing engines, with the stages of a local run."""
