@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Event
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from clipcls.inputs.refs import Source
 from clipcls.inputs.urls import is_archive, is_store, is_web
@@ -85,6 +85,15 @@ class Remote:
         if is_store(path):
             return RemoteImage(path, self._stores)
         return None
+
+    def opened(self, url: str) -> BinaryIO:
+        """Open a file in a store, to be read in parts.
+
+        Raises:
+            OSError: It cannot be opened, for whatever reason.
+            MissingExtraError: The store needs a package that is not installed.
+        """
+        return self._stores.open(url)
 
     def below(self, url: str, keeper: Keeper) -> Iterator[str]:
         """Yield the images below an address in a store, depth first in natural order.
