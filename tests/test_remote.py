@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from clipcls.errors import InputError
 from clipcls.labels import make_labels
 from clipcls.options import DiscoveryOptions, OutputOptions, RemoteOptions, RuntimeOptions
 from clipcls.outputs.manifest import manifest_path
@@ -51,18 +54,18 @@ def website(images: Path) -> Iterator[str]:
         yield f"http://{SECRETS[0]}{host}"
 
 
-def job_of(inputs: list[str], output: OutputOptions) -> Job:
+def job_of(inputs: list[str], output: OutputOptions, column: str | None = None) -> Job:
     remote = RemoteOptions(allow_private=True)
     return Job(
-        Inputs(tuple(inputs), DiscoveryOptions(remote=remote)),
+        Inputs(tuple(inputs), DiscoveryOptions(remote=remote, image_column=column)),
         Question(make_labels(["red", "green", "blue"]), ("a photo of a <>",)),
         ModelChoice("ViT-B-32:openai", None, RuntimeOptions("cpu", batch_size=16, workers=2)),
         output,
     )
 
 
-def classify(inputs: list[str], out: Path, **changes: Any) -> RunReport:
-    return run(job_of(inputs, OutputOptions(out, **changes)), encoder=FakeEncoder())
+def classify(inputs: list[str], out: Path, column: str | None = None, **changes: Any) -> RunReport:
+    return run(job_of(inputs, OutputOptions(out, **changes), column), encoder=FakeEncoder())
 
 
 def rows(out: Path) -> list[dict[str, str]]:
@@ -109,6 +112,58 @@ def test_a_list_of_web_addresses(
         f"{website.replace(SECRETS[0], '')}/{name}?X-Amz-Signature=***" for name in names(images)
     ]
     same_scores(tmp_path / "list.csv", folder_rows, shown)
+
+
+def table(kind: str, rows: list[Any], folder: Path) -> Path:
+    """A table with a column `image`."""
+    path = folder / f"table.{kind}"
+    if kind == "parquet":
+        # Smaller row groups than batches.
+        pq.write_table(pa.table({"image": rows}), path, row_group_size=COUNT // 24)
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps({"image": row}) + "\n" for row in rows))
+    else:
+        path.write_text("\n".join(["id;image", *(f"{i};{row}" for i, row in enumerate(rows))]))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_table_of_paths(kind: str, images: Path, folder_rows: Path, tmp_path: Path) -> None:
+    paths = [str(images / name) for name in names(images)]
+    out = tmp_path / "out.csv"
+    assert classify([str(table(kind, paths, tmp_path))], out, "image").failed == 1
+    same_scores(out, folder_rows, paths)
+
+
+@pytest.mark.parametrize("form", ["bytes", "bytes and path"])
+def test_a_table_of_bytes(form: str, images: Path, folder_rows: Path, tmp_path: Path) -> None:
+    cells: list[Any] = [(images / name).read_bytes() for name in names(images)]
+    if form == "bytes and path":
+        cells = [{"bytes": data, "path": "x.jpg"} for data in cells]
+    path = table("parquet", cells, tmp_path)
+    out = tmp_path / "out.csv"
+    assert classify([str(path)], out, "image").failed == 1
+    same_scores(out, folder_rows, [f"{path}#{i}" for i in range(COUNT)])
+
+
+def test_a_table_of_addresses(
+    images: Path, website: str, folder_rows: Path, tmp_path: Path
+) -> None:
+    urls = [f"{website}/{name}{SECRETS[1]}" for name in names(images)]
+    out = tmp_path / "out.csv"
+    assert classify([str(table("jsonl", urls, tmp_path))], out, "image").failed == 1
+    shown = [
+        f"{website.replace(SECRETS[0], '')}/{name}?X-Amz-Signature=***" for name in names(images)
+    ]
+    same_scores(out, folder_rows, shown)
+    # A table on the web is itself downloaded, and is bound by the same rules.
+    table("csv", ["", "gone.jpg"], images)
+    assert classify([f"{website}/table.csv"], out, "image", overwrite=True).failed == 2
+    host = website.replace(SECRETS[0], "")
+    assert [row["path"] for row in rows(out)] == [f"{host}/table.csv#0", "gone.jpg"]
+    (images / "table.csv").unlink()
+    with pytest.raises(InputError, match=r"cannot be read: download failed: HTTP 404"):
+        classify([f"{website}/table.csv"], out, "image", overwrite=True)
 
 
 def test_a_zip_archive(images: Path, folder_rows: Path, tmp_path: Path) -> None:
@@ -215,6 +270,24 @@ def test_shards_in_s3_and_on_the_web(
     assert not any(word in written for word in ("p4ssw0rd", "s1gnature", "user:"))
     start, end = website.replace(SECRETS[0], "") + "/", "?X-Amz-Signature=***"
     same_scores(out, folder_rows, [path.format(start) + end for path in shown])
+
+
+def test_tables_in_s3_and_in_an_archive(
+    images: Path, folder_rows: Path, tmp_path: Path, bucket: Any
+) -> None:
+    cells = [(images / name).read_bytes() for name in names(images)]
+    path = table("parquet", cells, tmp_path)
+    bucket.put_object(Bucket="pictures", Key="t.parquet", Body=path.read_bytes())
+    out = tmp_path / "out.csv"
+    assert classify(["s3://pictures/t.parquet"], out, "image").failed == 1
+    same_scores(out, folder_rows, [f"s3://pictures/t.parquet#{i}" for i in range(COUNT)])
+    paths = [str(images / name) for name in names(images)]
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.write(table("csv", paths, tmp_path), "a/t.csv")
+    classify([f"zip://a/t.csv::{tmp_path}/t.zip"], out, "image", overwrite=True)
+    same_scores(out, folder_rows, paths)
+    with pytest.raises(InputError, match=r"s3://pictures/gone\.parquet .*: file not found"):
+        classify(["s3://pictures/gone.parquet"], out, "image", overwrite=True)
 
 
 def test_a_signature_that_was_renewed_resumes(website: str, tmp_path: Path) -> None:

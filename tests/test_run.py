@@ -62,6 +62,7 @@ from tests.hub_cache import HubCache, hub_cache
 __all__ = ["hub_cache"]
 
 LABELS = make_labels(["red", "green", "blue"])
+TABLES = DiscoveryOptions(image_column="image", keep=("n", "name"))
 
 
 class Collecting(Observer):
@@ -195,6 +196,45 @@ def test_a_run_killed_anywhere_resumes_to_the_same_bytes(colours: Path, out: Pat
         assert encoder.batch_sizes == [2, 2, 2, 1][report.resumed // 2 :]
         out.unlink()
         manifest_path(out).unlink()
+
+
+@pytest.mark.parametrize("stops_after", [1, 2, 3])
+def test_a_table_with_kept_columns_resumes_to_the_same_bytes(
+    colours: Path, out: Path, stops_after: int
+) -> None:
+    table = colours.parent / "t.jsonl"
+    rows = [{"image": str(path), "n": i} for i, path in enumerate(sorted(colours.iterdir()))]
+    rows[2:2] = [{"n": 0.5, "name": '"a",\n'}, rows[0]]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    first = job(colours, out, inputs=(str(table),), discovery=TABLES)
+    classify(first)
+    whole = out.read_bytes()
+    out.unlink()
+    classify(first, stops_after=stops_after)
+    report = classify(resuming(first))
+    assert out.read_bytes() == whole
+    assert (report.counts.total(), report.reasons) == (8, {"no image in this row": 1})
+    frame = read_results(out)
+    assert list(frame["path"])[:4] == [rows[0]["image"], rows[1]["image"], f"{table}#2",
+                                       rows[0]["image"]]  # fmt: skip
+    assert [float(n) for n in frame["n"]] == [row["n"] for row in rows]
+    assert frame["name"][2] == '"a",\n'
+    for keep in ((), ("name", "n")):
+        other = changed(first, "inputs", discovery=dataclasses.replace(TABLES, keep=keep))
+        with pytest.raises(ResumeError, match=r"output\.keep"):
+            classify(resuming(other))
+
+
+def test_a_table_is_never_overwritten_by_its_result(colours: Path, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(f"image,n,name\n{colours}/0-red.png,1,a\n", encoding="utf-8")
+    replacing = OutputOptions(table, overwrite=True)
+    with pytest.raises(OptionError, match="is read by this run"):
+        classify(job(colours, inputs=(str(table),), discovery=TABLES, output=replacing))
+    with pytest.raises(OptionError, match="--keep: 'name' is a column of the output itself"):
+        classify(
+            job(colours, inputs=(str(table),), discovery=TABLES, labels=make_labels(["name", "b"]))
+        )
 
 
 def test_an_interrupt_after_the_last_row_finishes_the_file(colours: Path, out: Path) -> None:

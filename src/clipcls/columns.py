@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from clipcls.errors import LabelError
-from clipcls.records import Failure, Record
+from clipcls.errors import LabelError, OptionError
+from clipcls.records import Cell, Failure, Record
 from clipcls.text import printable_path
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ GROUPS = (("probabilities", ""), ("logits", "logit:"), ("similarities", "similar
 """(key in JSON, prefix of the columns) of each group of one number per label, in order."""
 BEFORE, AFTER = ("path", "prediction", "probability"), ("note", "error")
 """The columns of every output that stand before and after the scores."""
+TOP = "top"
+"""The key in JSON of the best labels, with `top_k`."""
 TRUTH = "truth"
 """The column after the path in the `predictions.csv` of an evaluation."""
 CHOSEN_BY = "chosen_by"
@@ -39,6 +44,7 @@ class Row:
         top: With `top_k`, the best (label, probability) pairs.
         note: What is worth knowing about an image that was scored, or empty.
         error: Why it was not scored, or empty.
+        kept: The columns that come from the image's table.
     """
 
     path: str
@@ -47,6 +53,7 @@ class Row:
     top: tuple[tuple[str, float], ...] = ()
     note: str = ""
     error: str = ""
+    kept: tuple[Cell, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,14 +65,23 @@ class Columns:
         top_k: None for a column per label, else how many of the best labels are written.
         logits: Whether raw logits are written too.
         similarities: Whether raw cosine similarities are written too.
+        keep: Name -> type, as pyarrow spells it, of the columns of tables of images that are kept.
+            They stand after the path.
     """
 
     labels: tuple[str, ...]
     top_k: int | None = None
     logits: bool = False
     similarities: bool = False
+    keep: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        own = {*self.names[1 + len(self.keep) :], *BEFORE, TRUTH, TOP, *(key for key, _ in GROUPS)}
+        if clash := own.intersection(self.keep):
+            raise OptionError(
+                f"--keep: '{min(clash)}' is a column of the output itself: rename it in the table,"
+                " or the label that is called so"
+            )
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
             raise LabelError(
@@ -95,11 +111,11 @@ class Columns:
         """All column names, in order."""
         top = [name for pair in self.top_names for name in pair]
         scores = [prefix + label for _, prefix in self.groups for label in self.labels]
-        return (*BEFORE, *top, *scores, *AFTER)
+        return (BEFORE[0], *self.keep, *BEFORE[1:], *top, *scores, *AFTER)
 
     @cached_property
     def texts(self) -> frozenset[str]:
-        """The names of the columns that hold text; all others hold numbers."""
+        """The names of our own columns that hold text; all others of ours hold numbers."""
         return frozenset({"path", "prediction", *AFTER, *(label for label, _ in self.top_names)})
 
     def row(self, record: Record) -> Row:
@@ -107,9 +123,26 @@ class Columns:
         import numpy as np
 
         path = printable_path(record.path)
+        kept = record.kept or (None,) * len(self.keep)  # of an image that is in no table
         if isinstance(record, Failure):
-            return Row(path, error=printable_path(record.reason))
+            return Row(path, error=printable_path(record.reason), kept=kept)
         groups = [getattr(record, key) for key, _ in self.groups]
         numbers = np.concatenate([[record.probability], *groups])
         top = tuple(record.ranking(len(self.top_names))) if self.top_k else ()
-        return Row(path, record.prediction, numbers, top, printable_path(record.note))
+        note = printable_path(record.note)
+        return Row(path, record.prediction, numbers, top, note, kept=kept)
+
+
+def kept_names(names: Sequence[str]) -> list[str]:
+    """Return which columns of an output, in their order, come from tables of images."""
+    end = names.index(BEFORE[1]) if BEFORE[1] in names else 0
+    return [name for name in names[1:end] if name != TRUTH]
+
+
+def cell_text(cell: Cell) -> str:
+    """Return a kept cell as text, empty where nothing is in it."""
+    if cell is None or isinstance(cell, str):
+        return cell or ""
+    if isinstance(cell, date):
+        return cell.isoformat()
+    return json.dumps(cell, ensure_ascii=False)

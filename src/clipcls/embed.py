@@ -197,7 +197,7 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
         try:
             data = source.read(self._stopped)
         except DecodeError as error:
-            return Failure(ref.index, ref.path, str(error))
+            return Failure(ref.index, ref.path, str(error), ref.kept)
         # Waiting here bounds the files in memory by the number of fetching threads.
         return self._pool.submit(self._prepare, ref, data).result()
 
@@ -212,7 +212,7 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
     def _prepare(self, ref: ImageRef, data: bytes | None = None) -> Prepared:
         slot = self._slot(ref, data)
         if slot is not None and slot.vector is not None:
-            return Embedded(ref.index, ref.path, slot.vector, slot.note)
+            return Embedded(ref.index, ref.path, slot.vector, slot.note, ref.kept)
         return prepare(ref, data, self._encoder, self._decode, slot)
 
     def _slot(self, ref: ImageRef, data: bytes | None) -> Slot | None:
@@ -249,7 +249,7 @@ def prepare(
             slot = None
         return _Pixels(preparer.prepare(decoded.image), decoded.note, slot)
     except DecodeError as error:
-        return Failure(ref.index, ref.path, str(error))
+        return Failure(ref.index, ref.path, str(error), ref.kept)
 
 
 def encoded(
@@ -278,8 +278,9 @@ def encoded(
 def embedded(ref: ImageRef, vector: NDArray[np.float32], note: str) -> Embedded | Failure:
     """Return the record of an image's (D,) embedding, a failure where it is not finite."""
     if not np.isfinite(vector).all():
-        return Failure(ref.index, ref.path, "the model gave no finite numbers (--precision fp32)")
-    return Embedded(ref.index, ref.path, vector, note)
+        reason = "the model gave no finite numbers (--precision fp32)"
+        return Failure(ref.index, ref.path, reason, ref.kept)
+    return Embedded(ref.index, ref.path, vector, note, ref.kept)
 
 
 class _Feeder(Thread):

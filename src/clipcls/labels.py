@@ -230,7 +230,7 @@ def _read_csv(text: str, name: str, notes: list[str], separator: str = ",") -> I
     """Read a table of labels and wordings or, without a header, of labels alone."""
     named, text = split_separator(text)
     separator, headed = _layout(text, named or separator)
-    rows = csv_rows(text, name, separator, LabelError)
+    rows = list(csv_rows(text, name, separator, LabelError))
     where, columns = rows[0] if rows else (name, [])
     if not headed:
         if len(columns) > 1:

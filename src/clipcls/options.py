@@ -249,12 +249,24 @@ class DiscoveryOptions(_Fingerprinted):
         null_separated: Whether lists (`@file`, `-`) are separated by NUL instead of newlines.
         exclude: Glob patterns of files and folders that a walk leaves out.
         remote: How images that are not on this machine are fetched.
+        image_column: The column of tables among the inputs that names the images, or holds their
+            bytes; None takes such a file for any other.
+        keep: Other columns of these tables that come with each image.
     """
 
     recursive: bool = True
     null_separated: bool = False
     exclude: tuple[str, ...] = ()
     remote: RemoteOptions = field(default=RemoteOptions(), metadata={"no_result": True})
+    image_column: str | None = None
+    keep: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.keep and self.image_column is None:
+            raise OptionError("--keep copies columns of tables of images: give --image-column too")
+        twice = next((name for name in self.keep if self.keep.count(name) > 1), None)
+        if twice is not None:
+            raise OptionError(f"--keep names the column '{twice}' twice: name it once")
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from datetime import date
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+Cell: TypeAlias = "bool | int | float | str | date | list[Any] | dict[str, Any] | None"
+"""What a table says of an image in one column; lists and mappings hold what JSON can hold."""
 
 UNKNOWN = "unknown"
 """The prediction of an image that a threshold or a margin turned down."""
@@ -23,12 +27,14 @@ class Embedded:
         path: The image's path, as in `clipcls.inputs.refs.ImageRef`.
         embedding: (D,) float32, L2-normalised.
         note: Empty, or what is worth knowing about the image (a truncated one was accepted).
+        kept: What the image's table says of it, as in `ImageRef`.
     """
 
     index: int
     path: str
     embedding: NDArray[np.float32]
     note: str = ""
+    kept: tuple[Cell, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +51,7 @@ class Prediction:
         logits: (C,) float32, `scale * similarity + bias`, calibrated where a calibration is used.
         similarities: (C,) float32, cosine similarity of image and class embedding.
         note: Empty, or what is worth knowing about the image (a truncated one was accepted).
+        kept: What the image's table says of it, as in `ImageRef`.
     """
 
     index: int
@@ -56,6 +63,7 @@ class Prediction:
     logits: NDArray[np.float32]
     similarities: NDArray[np.float32]
     note: str = ""
+    kept: tuple[Cell, ...] = ()
 
     def ranking(self, k: int | None = None) -> list[tuple[str, float]]:
         """Return the `k` best (label, probability) pairs, best first; all of them by default.
@@ -73,6 +81,7 @@ class Failure:
     index: int
     path: str
     reason: str
+    kept: tuple[Cell, ...] = ()
 
 
 Record = Prediction | Failure

@@ -178,9 +178,12 @@ def run(  # noqa: PLR0913  what a run is told and touches
     output = job.output
     classifier = ask(job.question, job.model, job.inputs.decode, encoder)
     classifier.warn = observer.warned
-    columns = Columns(classifier.labels, output.top_k, output.logits, output.similarities)
-    inputs = Listed(job, stdin)
-    with open_sink(output, columns, settings(job, classifier.prompts), stdout) as sink:
+    given = job.inputs
+    found = Discovery(given.paths, given.discovery, is_image=is_candidate, stdin=stdin)
+    kept = found.tables.kept
+    columns = Columns(classifier.labels, output.top_k, output.logits, output.similarities, kept)
+    inputs = Listed(job, found)
+    with open_sink(output, columns, settings(job, classifier.prompts, kept), stdout) as sink:
         if sink.complete is not None:
             classifier.settle(sink.made_by, observer.downloading)
             report = _check_complete(sink.complete, inputs, job, classifier)
@@ -211,7 +214,7 @@ def _classify(  # noqa: PLR0913  what a run is made of
     if device.batch_size != batch_size and job.model.runtime.batch_size is not None:
         observer.warned(f"keeping the batch size of the interrupted run, {batch_size}")
     manifest = {
-        **settings(job, classifier.prompts),
+        **settings(job, classifier.prompts, inputs.kept),
         **circumstances(classifier, device, job),
         "batch_size": batch_size,
     }
@@ -254,14 +257,15 @@ class Listed(Iterator[ImageRef]):
         digest: Of the paths of those.
         skipped: Why a file was left out -> how many.
         skipped_paths: The first of them as (path, why).
+        kept: Name -> type of the columns that come from tables.
 
     Raises:
         OptionError: The output would replace an image, a list or another file that is read.
     """
 
-    def __init__(self, job: Job, stdin: BinaryIO | None) -> None:
+    def __init__(self, job: Job, found: Discovery) -> None:
         given = job.inputs
-        found = Discovery(given.paths, given.discovery, is_image=is_candidate, stdin=stdin)
+        self.kept = found.tables.kept
         self.skipped, self.skipped_paths = found.skipped, found.skipped_paths
         self._shard = given.shard
         output = job.output.path if job.output.overwrite else None
@@ -269,7 +273,7 @@ class Listed(Iterator[ImageRef]):
         self._places = array("Q")
         self.images, self.digest = 0, PathDigest()
         lists = (text[1:] for text in given.paths if text[:1] == "@")
-        self._check_apart(*map(str, job.reads), *lists)
+        self._check_apart(*map(str, job.reads), *lists, *found.tables.opened)
         refs = self._of_shard(found)
         listed = []
         for ref in refs:
@@ -302,7 +306,7 @@ class Listed(Iterator[ImageRef]):
             check_not_read(self._replaced, read)
 
 
-def settings(job: Job, prompts: PromptSet) -> dict[str, Any]:
+def settings(job: Job, prompts: PromptSet, kept: Mapping[str, str]) -> dict[str, Any]:
     """The part of the manifest that is known before a model is loaded."""
     return {
         "versions": {
@@ -316,7 +320,11 @@ def settings(job: Job, prompts: PromptSet) -> dict[str, Any]:
         "scoring": job.question.scoring.described(),
         "decode": job.inputs.decode.described(),
         "shard": str(job.inputs.shard) if job.inputs.shard else None,
-        "output": {**job.output.described(), "format": job.output.resolved_format.value},
+        "output": {
+            **job.output.described(),
+            "format": job.output.resolved_format.value,
+            "keep": dict(kept),
+        },
     }
 
 

@@ -121,6 +121,7 @@ class Scorer:
             logits=logits,
             similarities=similarities,
             note=image.note,
+            kept=image.kept,
         )
 
     def _is_rejected(self, probabilities: Float64, best: int) -> bool:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import codecs
 import csv
-import io
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from clipcls.errors import UsageError
@@ -79,15 +78,33 @@ def read_file(
         data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as exc:
         raise error(f"{name}: cannot be read: {exc.strerror or exc}") from exc
-    text = read_text(data)
-    if "\0" in text:
-        raise error(f"{name}: is not a text file: give one in UTF-8")
     if notes is not None and encoding_of(data) == _WINDOWS:
         notes.append(
             f"{name}: read as Windows-1252, as it is not UTF-8; save it as UTF-8 if letters with"
             " accents come out wrong"
         )
-    return name, text.replace("\r\n", "\n").replace("\r", "\n")
+    return name, plain_text(data, name, error)
+
+
+def plain_text(data: bytes, name: str, error: type[UsageError]) -> str:
+    """Return the text that `read_text` finds in bytes, with newlines as line ends.
+
+    Raises:
+        UsageError: As `error`, when they hold no text.
+    """
+    text = read_text(data)
+    if "\0" in text:
+        raise error(f"{name}: is not a text file: give one in UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text with their newlines, without a second copy of it in memory."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start) + 1 or len(text)
+        yield text[start:end]
+        start = end
 
 
 def content_lines(text: str, name: str) -> Iterator[tuple[str, str]]:
@@ -109,8 +126,8 @@ def split_separator(text: str) -> tuple[str | None, str]:
 
 def csv_rows(
     text: str, name: str, separator: str, error: type[UsageError]
-) -> list[tuple[str, list[str]]]:
-    """Return (`name:line`, stripped cells) of each row that is not blank.
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield (`name:line`, stripped cells) of each row that is not blank.
 
     Args:
         text: The content, with newlines as line ends.
@@ -121,10 +138,7 @@ def csv_rows(
     Raises:
         UsageError: As `error`, when a quote is wrong or a cell is too long.
     """
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True
-    )
-    rows = []
+    reader = csv.reader(lines(text), delimiter=separator, skipinitialspace=True, strict=True)
     line = 1
     try:
         for row in reader:
@@ -133,13 +147,19 @@ def csv_rows(
             while cells and not cells[-1]:
                 cells.pop()
             if cells:
-                rows.append((f"{name}:{line}", cells))
+                yield f"{name}:{line}", cells
             line = reader.line_num + 1
     except csv.Error as exc:
         raise error(
             f'{name}:{line}: not valid CSV: {exc} (a quote inside quotes is written "")'
         ) from exc
-    return rows
+
+
+def listed(names: Iterable[object]) -> str:
+    """Return names for a message, in quotes: the first eight, and how many more there are."""
+    texts = [f"'{visible(str(name))}'" for name in names]
+    more = f" and {len(texts) - 8} more" if len(texts) > 8 else ""
+    return ", ".join(texts[:8]) + more
 
 
 def is_writable(text: str) -> bool:

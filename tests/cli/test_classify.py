@@ -39,6 +39,50 @@ def test_stdout_is_data_and_stderr_is_everything_else(invoke: Invoke, colours: P
     assert result.stderr.rstrip().endswith(", model ViT-B-32-256:datacomp_s34b_b86k")
 
 
+def test_a_table_of_images_with_its_own_columns(invoke: Invoke, colours: Path) -> None:
+    out, table = colours.parent / "out.csv", colours.parent / "t.csv"
+    table.write_text(
+        'image,"a,b",truth label\n'
+        + "".join(f"{path},{i},red\n" for i, path in enumerate(sorted(colours.iterdir()))),
+    )
+    given = (table, "--image-column", "image", "--keep", '"a,b",truth label', *RGB, "-o", out)
+    result = invoke("classify", *given)
+    assert result.exit_code == 0
+    found = rows(out.read_text(encoding="utf-8"))
+    assert list(found[0])[:4] == ["path", "a,b", "truth label", "prediction"]
+    assert [row["a,b"] for row in found] == list("0123456")
+    # What reads outputs reads this one, and it is its own table of labels.
+    judged = invoke(
+        "evaluate", "--predictions", out, out, "--image-column", "path", "--label-column",
+        "truth label", "--json",
+    )  # fmt: skip
+    assert json.loads(judged.stdout)["headline"]["accuracy"]["value"] == pytest.approx(4 / 7)
+    assert invoke("report", out, "-o", colours.parent / "page").exit_code == 0
+    assert invoke("sort", out, colours.parent / "sorted").exit_code == 0
+    assert len(list((colours.parent / "sorted" / "red").iterdir())) == 4
+
+
+@pytest.mark.parametrize("command", ["evaluate", "calibrate", "similarity"])
+def test_other_commands_take_no_tables_of_images(
+    invoke: Invoke, tmp_path: Path, command: str
+) -> None:
+    more = {"calibrate": ("-o", "c.json"), "similarity": ("--text", "a")}.get(command, ())
+    inputs = ("t.parquet",) if command == "similarity" else ("t.parquet", "labels.csv")
+    result = invoke(command, *inputs, "--image-column", "image", *more)
+    assert result.exit_code == 2
+    assert "t.parquet is no image, and only clipcls classify takes tables" in result.stderr
+
+
+def test_flags_of_tables_need_each_other(invoke: Invoke, colours: Path) -> None:
+    for flags, message in (
+        (("--keep", "id"), "--keep copies columns of tables of images: give --image-column too"),
+        (("--image-column", "image"), "--image-column is for tables of images, and none"),
+    ):
+        result = invoke("classify", colours, *RGB, *flags)
+        assert result.exit_code == 2
+        assert message in result.stderr
+
+
 def test_the_summary_counts_classes_and_explains_failures(invoke: Invoke, colours: Path) -> None:
     (colours / "zero.png").write_bytes(b"")
     (colours / "notes.txt").write_text("words")

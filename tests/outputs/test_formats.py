@@ -6,19 +6,22 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date, datetime, timezone
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipcls import read_results
 from clipcls.columns import Columns
-from clipcls.errors import InputError, LabelError
+from clipcls.errors import InputError, LabelError, OptionError
 from clipcls.options import OutputFormat
 from clipcls.outputs import make_writer
-from clipcls.records import Failure, Prediction, Record
+from clipcls.records import Cell, Failure, Prediction, Record
 
 LABELS = ("cat", "no-cat", 'a "b", c')
 FORMATS = list(OutputFormat)
@@ -202,7 +205,14 @@ def test_a_name_that_is_not_utf8_leaves_the_file_readable(
 
 
 @pytest.mark.parametrize("output_format", FORMATS)
-@pytest.mark.parametrize("columns", [Columns(LABELS), Columns(LABELS, top_k=1, logits=True)])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        Columns(LABELS),
+        Columns(LABELS, top_k=1, logits=True),
+        Columns(LABELS, keep={"id": "int64", "prediction ": "string"}),
+    ],
+)
 def test_a_file_torn_anywhere_gives_its_complete_rows(
     tmp_path: Path, output_format: OutputFormat, columns: Columns
 ) -> None:
@@ -234,6 +244,89 @@ def test_a_file_torn_anywhere_gives_its_complete_rows(
 def test_a_label_that_is_also_a_column_is_refused(labels: tuple[str, ...]) -> None:
     with pytest.raises(LabelError, match="two columns would be named"):
         Columns(labels, logits=True)
+
+
+KEEP = {
+    "n": "int64",
+    "name": "string",
+    "share": "double",
+    "day": "date32[day]",
+    "when": "timestamp[ms, tz=UTC]",
+    "deep": "string",
+    "yes": "bool",
+}
+WHEN = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
+CELLS: list[tuple[Cell, ...]] = [
+    (2**60 + 1, 'a "b",\n;é', 0.1, date(2024, 5, 1), WHEN, [1, {"a": None}], True),
+    (None, None, float("nan"), None, None, None, None),
+    (-1, "", 3, date(1, 1, 1), WHEN, "x", False),
+]
+
+
+@pytest.mark.parametrize("output_format", FORMATS)
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_kept_columns_stand_after_the_path(
+    tmp_path: Path, output_format: OutputFormat, top_k: int | None
+) -> None:
+    columns = Columns(LABELS, top_k, logits=True, keep=KEEP)
+    rows: list[Record] = [
+        replace(prediction(0, "a.jpg"), kept=CELLS[0]),
+        Failure(1, "b.jpg", "gone", CELLS[1]),
+        replace(prediction(2, "c.jpg"), kept=CELLS[2]),
+        Failure(3, "in no table.jpg", "gone"),
+    ]
+    path = tmp_path / f"out.{output_format}"
+    written(path, output_format, columns, rows)
+    frame = read_results(path)
+    assert list(frame.columns) == list(columns.names)
+    assert list(frame.columns)[:9] == ["path", *KEEP, "prediction"]
+    assert list(frame["error"]) == ["", "gone", "", "gone"]
+    with path.open("rb") as stream:
+        copies = list(make_writer(output_format, columns, stream).copies())
+    assert [(row.path, row.error) for row, _ in copies] == list(
+        zip(frame["path"], frame["error"], strict=True)
+    )
+    again = io.BytesIO()
+    make_writer(output_format, columns, again).write(rows)
+    assert (
+        make_writer(output_format, columns, io.BytesIO()).joined([copy for _, copy in copies])
+        == again.getvalue()
+    )
+
+
+def test_kept_cells_as_each_format_has_them(tmp_path: Path) -> None:
+    columns = Columns(LABELS, keep=KEEP)
+    rows: list[Record] = [replace(prediction(i, "a"), kept=cells) for i, cells in enumerate(CELLS)]
+    paths = {kind: tmp_path / f"out.{kind}" for kind in FORMATS}
+    for kind, path in paths.items():
+        written(path, kind, columns, rows)
+    with paths[OutputFormat.CSV].open(encoding="utf-8", newline="") as stream:
+        lines = [list(row.values())[1:8] for row in csv.DictReader(stream)]
+    assert lines == [
+        ["1152921504606846977", 'a "b",\n;é', "0.1", "2024-05-01", "2024-05-01T12:00:00+00:00",
+         '[1, {"a": null}]', "true"],
+        ["", "", "NaN", "", "", "", ""],
+        ["-1", "", "3", "0001-01-01", "2024-05-01T12:00:00+00:00", "x", "false"],
+    ]  # fmt: skip
+    objects = [json.loads(line) for line in paths[OutputFormat.JSONL].read_text().splitlines()]
+    assert [objects[0][name] for name in KEEP] == [
+        *CELLS[0][:3], "2024-05-01", "2024-05-01T12:00:00+00:00", *CELLS[0][5:]
+    ]  # fmt: skip
+    assert objects[1]["share"] is None
+    table = pq.read_table(paths[OutputFormat.PARQUET]).select(list(KEEP))
+    assert {field.name: str(field.type) for field in table.schema} == KEEP
+    assert table.to_pylist()[0] == dict(zip(KEEP, CELLS[0], strict=True)) | {
+        "deep": '[1, {"a": null}]'
+    }
+    assert table.to_pylist()[2]["share"] == 3.0
+
+
+@pytest.mark.parametrize(
+    "name", ["path", "prediction", "error", "truth", "top", "probabilities", "cat", "logit:cat"]
+)
+def test_a_kept_column_that_is_also_another_is_refused(name: str) -> None:
+    with pytest.raises(OptionError, match=f"--keep: '{name}' is a column of the output itself"):
+        Columns(LABELS, logits=True, keep={"id": "string", name: "string"})
 
 
 def test_reading_what_is_not_there_says_so(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,6 +87,26 @@ def test_merged_shards_are_the_output_of_the_run_without_shards(
         found.pop(key)
     assert found == expected
     assert list(found["counts"]) == list(expected["counts"])
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_kept_columns_come_together_too(images: Path, tmp_path: Path, suffix: str) -> None:
+    files = sorted(images.iterdir())
+    rows = [{"image": file.read_bytes(), "n": i, "at": None} for i, file in enumerate(files)]
+    pq.write_table(pa.Table.from_pylist(rows), "t.parquet")
+    discovery = DiscoveryOptions(image_column="image", keep=("n", "at"))
+    whole = job(images, tmp_path / f"whole.{suffix}", inputs=("t.parquet",), discovery=discovery)
+    classify(whole)
+    parts = [tmp_path / f"part-{number}.{suffix}" for number in (1, 2, 3)]
+    for number, path in enumerate(parts, start=1):
+        part = changed(changed(whole, "inputs", shard=Shard(number, 3)), "output", path=path)
+        classify(part)
+    merged = tmp_path / f"merged.{suffix}"
+    merge_shards(read_shards(parts), merged)
+    assert merged.read_bytes() == (tmp_path / f"whole.{suffix}").read_bytes()
+    assert list(read_results(merged)["n"].astype(int)) == list(range(len(files)))
+    again = classify(resuming(changed(whole, "output", path=merged)))
+    assert again.resumed == len(files)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -113,6 +114,11 @@ def scoring_options(
     from clipcls.evaluation.calibration import read_calibration
 
     return ScoringOptions(multi_label, threshold, margin, read_calibration(calibration))
+
+
+def column_names(text: str | None) -> tuple[str, ...]:
+    """Return the names that a list such as `id,label` holds; one with a comma stands in quotes."""
+    return tuple(name.strip() for name in next(csv.reader([text or ""]), ()))
 
 
 OutputFlag = Annotated[

@@ -18,7 +18,11 @@ _truth: Any = partial(typer.Option, rich_help_panel="Truth")
 
 
 def split_inputs(
-    given: Sequence[str], *, from_folders: bool, images: bool = True
+    given: Sequence[str],
+    *,
+    from_folders: bool,
+    images: bool = True,
+    image_column: str | None = None,
 ) -> tuple[tuple[str, ...], Path | None]:
     """Return the images and the table of `IMAGES... LABELS`.
 
@@ -26,9 +30,10 @@ def split_inputs(
         given: What the user wrote.
         from_folders: Whether there is no table.
         images: Whether there are images beside the table.
+        image_column: The column of the table that names the images.
 
     Raises:
-        OptionError: One of them is missing.
+        OptionError: One of them is missing, or an image is a table of images.
     """
     if from_folders or not images:
         if images and not given:
@@ -39,7 +44,25 @@ def split_inputs(
             "the images and the table of their labels are needed (IMAGES LABELS.csv),"
             f" {len(given)} of them is given; --from-folders takes the folders' names for labels"
         )
+    check_no_tables(given[:-1], image_column)
     return tuple(given[:-1]), Path(given[-1])
+
+
+def check_no_tables(images: Sequence[str], image_column: str | None) -> None:
+    """Refuse a table of images, which only classify takes, before it is taken for an image.
+
+    Raises:
+        OptionError: The column of images was named, and one of the images is a table.
+    """
+    from clipcls.inputs.tables import is_table
+    from clipcls.text import visible
+
+    table = next(filter(is_table, images), None)
+    if image_column is not None and table is not None:
+        raise OptionError(
+            f"{visible(table)} is no image, and only clipcls classify takes tables of images; here"
+            " --image-column is a column of the table beside the images"
+        )
 
 
 def truth_options(

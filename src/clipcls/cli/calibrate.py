@@ -117,7 +117,9 @@ def calibrate(
     runtime = run_flags.runtime_options(
         *(device, Precision.AUTO, batch_size, workers), *(cache, cache_dir, verify_cache)
     )
-    images, table = truth_flags.split_inputs(inputs, from_folders=from_folders)
+    images, table = truth_flags.split_inputs(
+        inputs, from_folders=from_folders, image_column=image_column
+    )
     truth_options = truth_flags.truth_options(
         *(image_column, label_column, image_pattern, mapping, class_names),
         *(ignore_unknown, limit, sample, seed),

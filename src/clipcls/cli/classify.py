@@ -42,6 +42,7 @@ EPILOG = """\b
 Examples:
   clipcls classify ./images --labels glasses,no-glasses -o out.csv
   clipcls classify @urls.txt --labels cat,dog -o out.csv
+  clipcls classify photos.parquet --image-column image --keep id --labels cat,dog -o out.csv
   clipcls classify a.jpg --labels "a diagram,a dog,a cat" --template "<>"
   find . -name "*.jpg" -print0 | clipcls classify - -0 --labels-file labels.txt
   clipcls classify ./images --labels-file labels.csv -o out.parquet --resume
@@ -109,6 +110,25 @@ def classify(
             rich_help_panel="Output",
         ),
     ] = None,
+    image_column: Annotated[
+        str | None,
+        typer.Option(
+            "--image-column",
+            metavar="NAME",
+            help="Take the tables among the inputs (.csv, .tsv, .jsonl, .parquet) for tables of"
+            " images: this column has their paths, addresses or, in Parquet, their bytes.",
+            rich_help_panel="Images",
+        ),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            "--keep",
+            metavar="NAME,...",
+            help="Copy these columns of the tables into the output, after the path.",
+            rich_help_panel="Images",
+        ),
+    ] = None,
     multi_label: run_flags.MultiLabelFlag = False,
     threshold: run_flags.ThresholdFlag = None,
     margin: run_flags.MarginFlag = None,
@@ -153,7 +173,8 @@ def classify(
     remote = RemoteOptions(
         downloads, download_timeout, max_megabytes=max_download, allow_private=allow_private_urls
     )
-    discovery = DiscoveryOptions(recursive, null, tuple(exclude or ()), remote)
+    kept, left_out = run_flags.column_names(keep), tuple(exclude or ())
+    discovery = DiscoveryOptions(recursive, null, left_out, remote, image_column, kept)
     runtime = run_flags.runtime_options(
         *(device, precision, batch_size, workers), *(cache, cache_dir, verify_cache)
     )
@@ -180,7 +201,7 @@ def classify(
         ),
     )
     terminal = on_terminal()
-    raw = output is not None or output_format or logits or similarities
+    raw = output is not None or output_format or logits or similarities or image_column
     # One file and a terminal to look at: a person wants to see it.
     one = terminal and not raw and len(inputs) == 1 and os.path.isfile(inputs[0])
     # A bar and rows would write over each other on one terminal.

@@ -156,7 +156,7 @@ def evaluate(
         }
         _refuse_beside_predictions(given, from_folders, beside)
     images, table = truth_flags.split_inputs(
-        given, from_folders=from_folders, images=predictions is None
+        given, from_folders=from_folders, images=predictions is None, image_column=image_column
     )
     options = truth_flags.truth_options(
         *(image_column, label_column, image_pattern, mapping, class_names),

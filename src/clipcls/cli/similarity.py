@@ -111,6 +111,7 @@ def similarity(
     decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
     by_label = labels or label or labels_file
     _check_sources(inputs, bool(text or texts), bool(by_label), texts, pairs)
+    truth_flags.check_no_tables(inputs, image_column)
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
     from clipcls.evaluation.heat_map import EXTENSIONS, heat_map, heat_map_bytes
     from clipcls.evaluation.join import Naming

@@ -280,7 +280,7 @@ def _fetched(ref: ImageRef) -> bytes | Failure | None:
     try:
         return ref.source.read(Event()) if ref.source else None
     except DecodeError as error:
-        return Failure(ref.index, ref.path, str(error))
+        return Failure(ref.index, ref.path, str(error), ref.kept)
 
 
 def _prepared_alone(ray: Any, task: Any, ref: ImageRef, work: _Work) -> Prepared:
@@ -295,7 +295,7 @@ def _prepared_alone(ray: Any, task: Any, ref: ImageRef, work: _Work) -> Prepared
             reason = "not decoded: the decoder crashed"
         else:
             return prepared  # type: ignore[no-any-return]
-    return Failure(ref.index, ref.path, reason)
+    return Failure(ref.index, ref.path, reason, ref.kept)
 
 
 @lru_cache(maxsize=1)

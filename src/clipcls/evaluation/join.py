@@ -6,13 +6,12 @@ A row names its image by a relative path, a name or a stem. Folders must not con
 
 from __future__ import annotations
 
-import csv
 import errno
 import json
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +20,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from clipcls.columns import CHANCE, CHOSEN_BY, PERSON, QUEUE
 from clipcls.errors import InputError, MissingExtraError, OptionError
 from clipcls.inputs.refs import ImageRef
+from clipcls.inputs.tables import check_column, check_names, delimited, json_lines
 from clipcls.inputs.urls import is_archive, is_tar, key_of, member_of
 from clipcls.labels import Label, default_wording
-from clipcls.text import csv_rows, original_path, read_file, split_separator, visible
+from clipcls.text import listed, original_path, read_file, visible
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_DELIMITERS = ",;\t|"
 _IMAGE_NAMES = (
     *("path", "file", "filename", "file_name", "filepath", "file_path", "image", "img", "photo"),
     *("image_path", "image_file", "image_name", "image_id", "name", "id"),
@@ -161,7 +160,7 @@ def join_rows(
     notes: list[str] = []
     column = values.column
     if column is not None:
-        _check_column(column, frame, table, values.flag)
+        check_column(column, frame.columns, str(table), values.flag)
     names, used = _image_names(frame, table, images, naming, values, notes)
     column = column or _guess_column(frame, table, used, values, notes)
     by_stem = max((False, True), key=lambda stem: images.count(names, by_stem=stem))
@@ -390,7 +389,7 @@ def read_table(path: Path) -> pd.DataFrame:
         missing = os.strerror(errno.ENOENT) if isinstance(error, FileNotFoundError) else ""
         reason = error.strerror or missing or " ".join(str(error).split())
         raise InputError(f"{visible(str(path))} cannot be read: {reason}") from error
-    except (ValueError, csv.Error) as error:
+    except ValueError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{visible(str(path))} cannot be read as a table: {reason}") from error
     # pandas writes an index beside the columns; one with a name is a column of the user's.
@@ -399,11 +398,7 @@ def read_table(path: Path) -> pd.DataFrame:
     if frame.empty:
         raise InputError(f"{visible(str(path))} holds no rows below its header")
     names = [str(name).strip() for name in frame.columns]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise InputError(
-            f"{visible(str(path))} has two columns named '{visible(twice[0])}': rename one of them"
-        )
+    check_names(names, str(path))
     return pd.DataFrame({n: _as_text(frame[c]) for n, c in zip(names, frame.columns, strict=True)})
 
 
@@ -411,40 +406,16 @@ def _read_delimited(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     name, text = read_file(path, InputError)
-    separator, text = split_separator(text)
-    header = text.lstrip("\n").split("\n", 1)[0]
-    widths = {d: len(next(csv.reader([header], delimiter=d), [])) for d in _DELIMITERS}
-    rows = csv_rows(text, name, separator or max(widths, key=widths.__getitem__), InputError)
-    if not rows:
-        raise ValueError("it is empty")
-    columns = [cell or f"Unnamed: {i}" for i, cell in enumerate(rows[0][1])]
-    filled = []
-    for where, cells in rows[1:]:
-        if len(cells) > len(columns):
-            raise InputError(
-                f"{visible(where)}: {len(cells)} cells for {len(columns)} columns: put quotes"
-                " around a text that holds the delimiter"
-            )
-        filled.append(cells + [""] * (len(columns) - len(cells)))
-    return pd.DataFrame(filled, columns=columns, dtype=object)
+    columns, rows = delimited(text, name)
+    return pd.DataFrame(list(rows), columns=columns, dtype=object)
 
 
 def _read_json_lines(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    _, text = read_file(path, InputError)
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"line {number} is no JSON") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number} is no JSON object")
-            rows.append(row)
+    name, text = read_file(path, InputError)
     # Objects, because numbers beside gaps would become floats.
-    return pd.DataFrame(rows, dtype=object)
+    return pd.DataFrame(list(json_lines(text, name)), dtype=object)
 
 
 def _as_text(column: pd.Series) -> pd.Series:
@@ -474,14 +445,6 @@ def name_key(name: str) -> str:
 
 
 # --- columns --------------------------------------------------------------------------------------
-
-
-def _check_column(name: str, frame: pd.DataFrame, table: Path, flag: str) -> None:
-    if name not in frame.columns:
-        raise OptionError(
-            f"{flag}: {visible(str(table))} has no column '{visible(name)}'; its columns are"
-            f" {listed(frame.columns)}"
-        )
 
 
 def _image_names(
@@ -520,7 +483,7 @@ def _image_names(
             )
         column = best[0]
         notes.append(f"images are named by the column '{column}'")
-    _check_column(column, frame, table, "--image-column")
+    check_column(column, frame.columns, str(table), "--image-column")
     return list(frame[column]), [column]
 
 
@@ -532,7 +495,7 @@ def _filled(pattern: str, frame: pd.DataFrame, table: Path) -> tuple[list[str], 
             f" {{{visible(str(frame.columns[0]))}}}"
         )
     for name, _ in slots:
-        _check_column(name, frame, table, "--image-pattern")
+        check_column(name, frame.columns, str(table), "--image-pattern")
     # All at once, so that braces and backslashes in a cell are text.
     template = _is_slot.sub("%s", pattern.replace("%", "%%"))
     columns = [[cell.zfill(width) for cell in frame[name]] for name, width in slots]
@@ -592,10 +555,3 @@ def _nothing_joins(
         f" '{visible(names[0])}', the images' like '{visible(images.names()[0])}'; see"
         " --image-column and --image-pattern"
     )
-
-
-def listed(names: Iterable[object]) -> str:
-    """Return names for a message, in quotes: the first eight, and how many more there are."""
-    texts = [f"'{visible(str(name))}'" for name in names]
-    more = f" and {len(texts) - 8} more" if len(texts) > 8 else ""
-    return ", ".join(texts[:8]) + more

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipcls.columns import AFTER, BEFORE, TRUTH
+from clipcls.columns import AFTER, BEFORE, TRUTH, kept_names
 from clipcls.errors import InputError, OptionError, ResumeError
 from clipcls.evaluation.compare import Outcome
 from clipcls.evaluation.truth import Truth, TruthOptions, join_truth
@@ -107,6 +107,7 @@ def read_predictions(path: Path, format: OutputFormat | None = None) -> Predicti
         manifest = read_manifest(manifest_path(path))
     # By place, as a label may be called so.
     truth = tuple(frame.pop(TRUTH)) if frame.columns[1] == TRUTH else None
+    frame = frame.drop(columns=kept_names(list(frame.columns)))
     labels = _labels(frame, manifest)
     if not labels or frame.empty:
         raise InputError(f"{visible(str(path))} holds no scored image")

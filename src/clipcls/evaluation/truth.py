@@ -19,7 +19,6 @@ from clipcls.evaluation.join import (
     Naming,
     Values,
     join_rows,
-    listed,
     name_key,
 )
 from clipcls.inputs.decode import is_candidate
@@ -28,7 +27,7 @@ from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.walk import Discovery
 from clipcls.labels import Label, make_labels, split_pairs
 from clipcls.question import Inputs
-from clipcls.text import visible
+from clipcls.text import listed, visible
 
 LABEL_NAMES = (
     *("label", "labels", "class", "target", "truth", "category", "class_name", "true_label"),

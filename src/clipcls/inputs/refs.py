@@ -8,6 +8,8 @@ from io import BytesIO
 from threading import Event
 from typing import BinaryIO, Protocol
 
+from clipcls.records import Cell
+
 PART_BYTES = 16_000_000
 """An archive that comes over a network comes in pieces of this size."""
 
@@ -39,11 +41,13 @@ class ImageRef:
         path: The path as the user gave it or as the walk found it below what the user gave; of an
             address, what others may read of it.
         source: Where the bytes come from; None is the file at `path`.
+        kept: The cells of the image's row in the columns that are kept; empty outside tables.
     """
 
     index: int
     path: str
     source: Source | None = None
+    kept: tuple[Cell, ...] = ()
 
     def read(self) -> BinaryIO:
         """Open the image's file; the caller closes it.

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from threading import Event
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from clipcls.errors import DecodeError
 from clipcls.inputs.refs import Source
@@ -119,6 +119,15 @@ class Remote:
         if names_a_tar(path) and (is_url(path) or os.path.isfile(path)):
             return f"tar://::{path}"
         return archive_of(path) if is_archive(path) or is_store(path) else None
+
+    def opened(self, url: str) -> BinaryIO:
+        """Open a file in a store, to be read in parts.
+
+        Raises:
+            OSError: It cannot be opened, for whatever reason.
+            MissingExtraError: The store needs a package that is not installed.
+        """
+        return self._stores.open(url)
 
     def below(self, url: str, keeper: Keeper) -> Iterator[str]:
         """Yield the images below an address in a store or an archive.

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Generator, Iterator
 from functools import cache
 from threading import Event, Lock
-from typing import Any
+from typing import Any, BinaryIO
 from zipfile import BadZipFile
 
 import fsspec
@@ -103,6 +103,22 @@ class Stores:
                 return
             start += len(part)
             yield bytes(part)
+
+    def open(self, url: str) -> BinaryIO:
+        """Open a file, to be read in parts.
+
+        Raises:
+            OSError: It cannot be opened; the message is the reason.
+            MissingExtraError: The store needs a package that is not installed.
+        """
+        try:
+            system, path = self._system(url)
+            stream: BinaryIO = system.open(path, "rb")
+        except MissingExtraError:
+            raise
+        except Exception as error:  # as above
+            raise OSError(_reason(error)) from error
+        return stream
 
     def entries(self, url: str) -> Iterator[tuple[str, str, bool]]:
         """Yield (name, address, whether it is a folder) of what is in a folder, in natural order.

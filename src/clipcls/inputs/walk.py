@@ -21,6 +21,7 @@ from clipcls.inputs.lists import STDIN, check_list, is_list, is_stream, read_lis
 from clipcls.inputs.patterns import Exclusions, Pattern, expanded, is_pattern, name_order
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.remote import Remote
+from clipcls.inputs.tables import TableRow, Tables
 from clipcls.inputs.urls import (
     archive_of,
     is_archive,
@@ -95,6 +96,10 @@ class _Walk:
             yield path
         else:
             yield from self.below(path)
+
+    def row(self, row: TableRow) -> None:
+        """Remember an image that a row of a table names."""
+        self._is_new(_identity(row.path) if row.source is None else row.path)
 
     def below(self, top: str, pattern: Pattern = _WHOLE_FOLDER) -> Iterator[str]:
         """Walk a folder depth first, with a stack of its own: paths can be deep.
@@ -273,10 +278,13 @@ class PathStream:
         if self._started:
             raise RuntimeError(f"a {type(self).__name__} can be iterated only once")
         self._started = True
-        for index, path in enumerate(self._found()):
-            yield ImageRef(index, redacted(path), self._walk.remote.source(path))
+        for index, found in enumerate(self._found()):
+            if isinstance(found, TableRow):
+                yield ImageRef(index, *found)
+            else:
+                yield ImageRef(index, redacted(found), self._walk.remote.source(found))
 
-    def _found(self) -> Iterator[str]:
+    def _found(self) -> Iterator[str | TableRow]:
         for path in self._paths:
             yield from self._walk.named(path)
 
@@ -285,9 +293,10 @@ class Discovery(PathStream):
     """Finds the images that the user's inputs stand for; can be iterated once.
 
     An input is a file, a folder, a glob pattern (where no such file exists), `@list.txt` (a file of
-    paths) or `-` (paths on standard input). Paths come out as they were given. What is named, in a
-    list too, is always yielded, as often as it is named; if it is missing or no image, it becomes a
-    failure with a reason later. Files found inside folders must look like images, and come once.
+    paths), `-` (paths on standard input) or, with an image column, a table. Paths come out as they
+    were given. What is named, in a list or a table too, is always yielded, as often as it is named;
+    if it is missing or no image, it becomes a failure with a reason later. Files found inside
+    folders must look like images, and come once.
 
     Args:
         inputs: What the user named, in order.
@@ -298,10 +307,12 @@ class Discovery(PathStream):
     Attributes:
         skipped: Why something was left out -> how often; complete after the iteration.
         skipped_paths: The first of them as (path, reason), at most `MOST_SKIPPED_PATHS`.
+        tables: The tables among them.
 
     Raises:
         InputError: An input leads nowhere (on construction), or nothing at all was found (at the
             end of the iteration).
+        OptionError: A table lacks a column, or there is an image column and no table.
     """
 
     def __init__(
@@ -322,17 +333,24 @@ class Discovery(PathStream):
             )
         if self._inputs.count(STDIN) > 1:
             raise InputError("standard input (-) is given twice: it can be read only once")
+        self.tables = Tables(options, self._walk.remote)
         for text in self._inputs:
             if is_list(text):
                 check_list(text, null=self._null)
             elif is_pattern(text) and not is_url(text):
                 walk, pattern = _Walk(options, is_image), Pattern(text)
-                if next(walk.below(pattern.top, pattern), None) is None:
+                found = walk.below(pattern.top, pattern)
+                first = next(found, None)
+                if first is None:
                     raise InputError(
                         f"no file matches the pattern {visible(text)}{walk.left_out()}"
                     )
+                for path in (first, *found) if options.image_column else ():
+                    self.tables.open(path)
             else:
                 _check_path(text)
+                self.tables.open(text)
+        self.tables.check()
         self._has_pipe = any(map(is_stream, self._inputs))
         self._stdin = standard_input() if stdin is None and STDIN in self._inputs else stdin
 
@@ -345,7 +363,7 @@ class Discovery(PathStream):
         """
         return self._has_pipe or self._walk.remote.streams
 
-    def _found(self) -> Iterator[str]:
+    def _found(self) -> Iterator[str | TableRow]:
         for text in self._inputs:
             if is_list(text):
                 stdin = self._stdin if text == STDIN else None
@@ -354,8 +372,13 @@ class Discovery(PathStream):
             elif is_pattern(text) and not is_url(text):
                 pattern = Pattern(text)
                 for path in self._walk.below(pattern.top, pattern):
-                    # Its images are meant where an archive is.
-                    yield from self._walk.named(path) if names_a_tar(path) else (path,)
+                    if path in self.tables.opened:
+                        yield from self._rows(path)
+                    else:
+                        # Its images are meant where an archive is.
+                        yield from self._walk.named(path) if names_a_tar(path) else (path,)
+            elif text in self.tables.opened:
+                yield from self._rows(text)
             else:
                 yield from self._walk.named(text)
         if not self._walk.found:
@@ -363,6 +386,12 @@ class Discovery(PathStream):
             if len(self._inputs) > 3:
                 shown += f" and {len(self._inputs) - 3} more"
             raise InputError(f"no images in {shown}{self._walk.left_out() or ': nothing is there'}")
+
+    def _rows(self, table: str) -> Iterator[TableRow]:
+        self._walk.row(TableRow(table, None, ()))  # a pattern leaves it out from now on
+        for row in self.tables.opened[table].rows():
+            self._walk.row(row)
+            yield row
 
 
 def _check_path(text: str) -> None:

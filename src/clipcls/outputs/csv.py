@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
-from clipcls.columns import Columns, Row
+from clipcls.columns import Columns, Row, cell_text
 from clipcls.outputs.base import NumberLine, SavedRow, Writer
 
 _LINE_END = b"\r\n"
@@ -20,6 +20,7 @@ class CsvWriter(Writer):
 
     def __init__(self, columns: Columns, stream: BinaryIO) -> None:
         super().__init__(columns, stream)
+        self._prediction = 1 + len(columns.keep)
         self._scores = NumberLine([","] * len(columns.groups) * len(columns.labels))
 
     def head(self) -> bytes:
@@ -31,11 +32,12 @@ class CsvWriter(Writer):
         return b"".join(part for row in rows for part in self._parts(row))
 
     def _parts(self, row: Row) -> tuple[bytes | bytearray, ...]:
+        kept = map(cell_text, row.kept)
         if row.numbers is None:
-            between = b"," * (len(self.columns.names) - 1)
-            return _cells([row.path]), between, _cells([row.error]), _LINE_END
+            between = b"," * (len(self.columns.names) - 1 - len(row.kept))
+            return _cells([row.path, *kept]), between, _cells([row.error]), _LINE_END
         top = (cell for label, value in row.top for cell in (label, f"{value:.6f}"))
-        first = _cells([row.path, row.prediction, f"{row.numbers[0]:.6f}", *top])
+        first = _cells([row.path, *kept, row.prediction, f"{row.numbers[0]:.6f}", *top])
         last = _cells([row.note, row.error])
         return first, self._scores.filled(row.numbers[1:]), b",", last, _LINE_END
 
@@ -64,7 +66,7 @@ class CsvWriter(Writer):
             for cells in reader:
                 if not last.endswith(_LINE_END) or not self._is_whole(cells):
                     return
-                yield SavedRow(cells[0], cells[1], cells[-1], end), b"".join(read)
+                yield SavedRow(cells[0], cells[self._prediction], cells[-1], end), b"".join(read)
                 read.clear()
         except (csv.Error, ValueError):
             # Torn inside a quoted cell or a character, or damaged.
@@ -76,10 +78,10 @@ class CsvWriter(Writer):
         if len(cells) != len(names):
             return False
         if cells[-1]:
-            return not any(cells[1:-1])
-        texts = self.columns.texts
+            return not any(cells[self._prediction : -1])
+        texts = {*self.columns.texts, *self.columns.keep}
         numbers = (cell for name, cell in zip(names, cells, strict=True) if name not in texts)
-        return cells[1] != "" and all(map(_NUMBER.fullmatch, numbers))
+        return cells[self._prediction] != "" and all(map(_NUMBER.fullmatch, numbers))
 
 
 def _cells(texts: Iterable[str]) -> bytes:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
+from datetime import date
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from clipcls.columns import Columns, Row
+from clipcls.columns import AFTER, BEFORE, TOP, Columns, Row
 from clipcls.outputs.base import NumberLine, SavedRow, Writer
+from clipcls.records import Cell
 
 
 class JsonlWriter(Writer):
-    """Keys: `path`, `prediction`, `probability`, the scores, `note`, `error`.
+    """Keys: `path`, kept columns, `prediction`, `probability`, the scores, `note`, `error`.
 
     The scores are `probabilities` or `top`, then raw ones. What is missing is null: the scores of
     a failure, the `note` and `error` of most others.
@@ -31,7 +34,8 @@ class JsonlWriter(Writer):
         ]
         before[:1] = [text[1:] for text in before[:1]]  # no group to close before the first
         self._scores = NumberLine(before)
-        self._score_keys = ["top"] if columns.top_k else []
+        self._kept = [f"{_text(name)}: " for name in columns.keep]
+        self._score_keys = [TOP] if columns.top_k else []
         self._score_keys += [key for key, _ in columns.groups]
 
     def head(self) -> bytes:
@@ -43,7 +47,9 @@ class JsonlWriter(Writer):
         return b"".join(part for row in rows for part in self._parts(row))
 
     def _parts(self, row: Row) -> tuple[bytes | bytearray, ...]:
-        head = f'{{"path": {_text(row.path)}, "prediction": {_text(row.prediction or None)}'
+        kept = (f", {key}{_json(cell)}" for key, cell in zip(self._kept, row.kept, strict=True))
+        head = f'{{"path": {_text(row.path)}{"".join(kept)}'
+        head += f', "prediction": {_text(row.prediction or None)}'
         scores: bytes | bytearray = b""
         if row.numbers is None:
             keys = ("probability", *self._score_keys)
@@ -77,10 +83,10 @@ class JsonlWriter(Writer):
 
     def _is_whole(self, row: Any) -> bool:
         """Whether this is a row that this writer can have written."""
-        keys = ["path", "prediction", "probability", *self._score_keys, "note", "error"]
+        keys = ["path", *self.columns.keep, *BEFORE[1:], *self._score_keys, *AFTER]
         if not isinstance(row, dict) or list(row) != keys or not isinstance(row["path"], str):
             return False
-        scores = [row[key] for key in keys[2:-2]]
+        scores = [row[key] for key in (BEFORE[2], *self._score_keys)]
         if row["prediction"] is None:
             return bool(row["error"]) and isinstance(row["error"], str) and not any(scores)
         return (
@@ -98,3 +104,11 @@ class JsonlWriter(Writer):
 
 def _text(text: str | None) -> str:
     return json.dumps(text, ensure_ascii=False)
+
+
+def _json(cell: Cell) -> str:
+    if isinstance(cell, date):
+        return _text(cell.isoformat())
+    # JSON has no number for what is not finite.
+    is_odd = isinstance(cell, float) and not math.isfinite(cell)
+    return json.dumps(None if is_odd else cell, ensure_ascii=False)

@@ -75,7 +75,8 @@ class Shards:
         """The columns of all of them."""
         asked = self.manifest["output"]
         labels = tuple(self.manifest["prompts"])
-        return Columns(labels, asked["top_k"], asked["logits"], asked["similarities"])
+        parts = (asked["top_k"], asked["logits"], asked["similarities"], asked["keep"])
+        return Columns(labels, *parts)
 
 
 def read_shards(paths: Iterable[str | os.PathLike[str]]) -> Shards:

@@ -8,15 +8,17 @@ becomes Parquet, batch by batch and not through memory, when the run is complete
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from clipcls.columns import Columns, Row
+from clipcls.columns import Columns, Row, cell_text
 from clipcls.errors import MissingExtraError
 from clipcls.outputs.base import SavedRow, Writer, move_into_place
+from clipcls.records import Cell
 
 _ROWS_PER_GROUP = 65_536
 """Rows per Parquet row group: large enough to compress and scan well, small enough for memory."""
@@ -41,9 +43,9 @@ class ParquetWriter(Writer):
         super().__init__(columns, stream)
         self._pa = _import_pyarrow()
         text, number = self._pa.string(), self._pa.float32()
-        self._schema = self._pa.schema(
-            [(name, text if name in columns.texts else number) for name in columns.names]
-        )
+        types = {name: self._arrow_type(kept) for name, kept in columns.keep.items()}
+        types |= dict.fromkeys(columns.texts, text)
+        self._schema = self._pa.schema([(n, types.get(n, number)) for n in columns.names])
 
     def head(self) -> bytes:
         """Return the schema."""
@@ -54,7 +56,8 @@ class ParquetWriter(Writer):
         if not rows:
             return b""
         failed = np.array([row.numbers is None for row in rows])
-        count = len(self.columns.names) - len(self.columns.texts) - len(self.columns.top_names)
+        others = (self.columns.texts, self.columns.top_names, self.columns.keep)
+        count = len(self.columns.names) - sum(map(len, others))
         empty = np.zeros(count, np.float32)
         # By column, so that Arrow takes each column as it lies.
         numbers = np.asfortranarray(
@@ -73,6 +76,10 @@ class ParquetWriter(Writer):
         texts = ([getattr(row, name) or None for row in rows] for name in ("note", "error"))
         values: list[Any] = [
             [row.path for row in rows],
+            *(
+                [_typed(row.kept[i], kind) for row in rows]
+                for i, kind in enumerate(self.columns.keep.values())
+            ),
             [row.prediction or None for row in rows],
             scores[0],
             *(
@@ -116,21 +123,28 @@ class ParquetWriter(Writer):
             list(zip(texts[label], batch.column(probability).to_pylist(), strict=True))
             for label, probability in self.columns.top_names
         ]
+        kept = [batch.column(name).to_pylist() for name in self.columns.keep]
         in_top = {name for pair in self.columns.top_names for name in pair}
         numbers = np.column_stack(
             [
                 batch.column(name).to_numpy(zero_copy_only=False)
                 for name in names
-                if name not in self.columns.texts and name not in in_top
+                if name not in {*self.columns.texts, *in_top, *self.columns.keep}
             ]
         )
         for i, path in enumerate(texts["path"]):
             prediction, error = texts["prediction"][i], texts["error"][i]
+            cells = tuple(column[i] for column in kept)
             if prediction is None:
-                yield Row(path, error=error or "")
+                yield Row(path, error=error or "", kept=cells)
             else:
                 top = tuple(ranks[i] for ranks in ranked)
-                yield Row(path, prediction, numbers[i], top, texts["note"][i] or "")
+                yield Row(path, prediction, numbers[i], top, texts["note"][i] or "", kept=cells)
+
+    def _arrow_type(self, kept: str) -> Any:
+        """Return the type of a kept column."""
+        zoned = re.fullmatch(r"timestamp\[(\w+), tz=(.+)\]", kept)
+        return self._pa.timestamp(*zoned.groups()) if zoned else self._pa.type_for_alias(kept)
 
     def joined(self, copies: Sequence[Row]) -> bytes:
         """Return one batch."""
@@ -191,3 +205,12 @@ class ParquetWriter(Writer):
                 yield batch, stream.tell()
         except (EOFError, self._pa.ArrowException, OSError, MemoryError):
             return
+
+
+def _typed(cell: Cell, kind: str) -> Cell:
+    """Return a kept cell as the column of its type takes it."""
+    if cell is None:
+        return None
+    if kind == "string":
+        return cell_text(cell)
+    return float(cell) if kind == "double" else cell  # type: ignore[arg-type]

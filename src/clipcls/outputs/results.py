@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipcls.columns import AFTER, BEFORE, GROUPS, TRUTH
+from clipcls.columns import AFTER, BEFORE, GROUPS, TRUTH, kept_names
 from clipcls.errors import InputError, MissingExtraError, OptionError
 from clipcls.options import OutputFormat, OutputOptions
 from clipcls.text import original_path
@@ -28,6 +28,7 @@ def read_results(
     The frame has the columns of the CSV whatever the format: `path`, `prediction`, `probability`, a
     column per label (or `label_1`, `probability_1`, ...), raw scores, `note`, `error`. A JSON Lines
     file without any scored image does not know its labels, so there it has the fixed ones only.
+    Columns that were kept from a table stand after `path`: texts from CSV, else as they are.
 
     pandas alone would turn an image named `NA` or a label `null` into a missing value. Here texts
     stay texts, an absent one is the empty string, and the scores of a failure are NaN. `path` is
@@ -64,8 +65,9 @@ def read_results(
         raise InputError(
             f"{path} cannot be read as {output_format}: {_one_line(error)}{hint}"
         ) from error
-    texts = _texts(frame.columns)
-    frame = frame.astype({name: "float64" for name in frame.columns if name not in texts})
+    texts, kept = _texts(frame.columns), kept_names(list(frame.columns))
+    numbers = [name for name in frame.columns if name not in {*texts, *kept}]
+    frame = frame.astype(dict.fromkeys(numbers, "float64"))
     frame[texts] = frame[texts].astype(object).fillna("")
     # Objects, because no other type of pandas takes what is not UTF-8.
     paths = [original_path(text) for text in frame["path"]]
@@ -122,7 +124,7 @@ def _wide(line: str, number: int) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f"line {number} is no JSON object")
     _check_columns(row)
-    wide = {name: row[name] for name in BEFORE}
+    wide = {name: row[name] for name in ("path", *kept_names(list(row)), *BEFORE[1:])}
     try:
         for rank, entry in enumerate(row.get("top") or (), start=1):
             wide[f"label_{rank}"] = entry["label"]
@@ -143,7 +145,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     if not names:
         raise ValueError("the file is empty, even the header is missing")
     _check_columns(names)
-    texts = _texts(names)
+    texts = [*_texts(names), *kept_names(names)]
     return pd.read_csv(
         path,
         dtype=dict.fromkeys(texts, "str") | {n: "float64" for n in names if n not in texts},
@@ -159,7 +161,8 @@ def _texts(columns: Iterable[str]) -> list[str]:
     # By place, not by name only: a label may be called `label_2`, or `truth`.
     known = [TRUTH] if names[1:2] == [TRUTH] else []
     ranked = []
-    for rank, place in enumerate(range(len(BEFORE) + len(known), len(names), 2), start=1):
+    start = len(BEFORE) + len(known) + len(kept_names(names))
+    for rank, place in enumerate(range(start, len(names), 2), start=1):
         if names[place : place + 2] != [f"label_{rank}", f"probability_{rank}"]:
             break
         ranked.append(names[place])
