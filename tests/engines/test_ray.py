@@ -8,9 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -18,7 +21,13 @@ from PIL import Image
 from clipcls.errors import EngineError, ModelError
 from clipcls.labels import make_labels
 from clipcls.observer import Observer
-from clipcls.options import OutputFormat, OutputOptions, RayOptions, RuntimeOptions
+from clipcls.options import (
+    DiscoveryOptions,
+    OutputFormat,
+    OutputOptions,
+    RayOptions,
+    RuntimeOptions,
+)
 from clipcls.question import Inputs, ModelChoice, Question
 from clipcls.records import Failure, Record
 from clipcls.run import Job, run
@@ -126,6 +135,23 @@ def test_rows_are_those_of_a_local_run(
     report = run(job(images, output), engine=engine, encoder=FakeEncoder())
     assert (report.done, report.failed, report.exit_code) == (16, 2, 3)
     same_as_local(images, output)
+
+
+def test_images_and_cells_of_a_table_come_along(
+    engine: RayEngine, images: Path, tmp_path: Path
+) -> None:
+    """Bytes in Parquet are read where they are decoded; kept cells stay with their rows."""
+    files = sorted(images.iterdir())
+    table = pa.table({"id": range(18), "image": [path.read_bytes() for path in files]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    found = DiscoveryOptions(image_column="image", keep=("id",))
+    outputs = tmp_path / "local.csv", tmp_path / "ray.csv"
+    for output, on in zip(outputs, (None, engine), strict=True):
+        asked = job(tmp_path / "t.parquet", output)
+        asked = replace(asked, inputs=replace(asked.inputs, discovery=found))
+        assert run(asked, engine=on, encoder=FakeEncoder()).failed == 2
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+    assert b"#17,17," in outputs[1].read_bytes()
 
 
 def test_a_poisoned_image_fails_alone(engine: RayEngine, images: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import threading
 import tracemalloc
@@ -141,3 +142,10 @@ def test_a_row_group_is_never_whole_in_memory(tmp_path: Path) -> None:
         most = max(most, pool.bytes_allocated() - before + tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
     assert most < 30 * size
+
+
+def test_another_process_can_read_the_images(table: Path) -> None:
+    found = refs(table, keep=("id",))
+    sent = pickle.loads(pickle.dumps(found))
+    assert [read(ref) for ref in sent] == [content(row) for row in range(ROWS)]
+    assert [ref.kept for ref in sent] == [(row,) for row in range(ROWS)]

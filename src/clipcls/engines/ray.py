@@ -25,6 +25,7 @@ from contextlib import (
     contextmanager,
     redirect_stdout,
 )
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from threading import Event
@@ -258,9 +259,7 @@ def _decoded(row: Mapping[str, Any], work: _Work) -> dict[str, Any]:
     else:
         images = _prepared(refs, work)
     # Where an image is read from is of no use any more.
-    batch = [
-        (ImageRef(ref.index, ref.path), image) for ref, image in zip(refs, images, strict=True)
-    ]
+    batch = [(replace(ref, source=None), image) for ref, image in zip(refs, images, strict=True)]
     return {"batch": number, "images": pickle.dumps(batch, pickle.HIGHEST_PROTOCOL)}
 
 

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, islice, repeat
 from threading import Event, Lock
 from typing import Any
@@ -45,6 +46,7 @@ class ParquetTable(Table):
 
     Attributes:
         concurrency: Images that are read from it at once.
+        asked: What the user named, and how.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class ParquetTable(Table):
         if is_web(text):
             raise InputError(f"{visible(self._name)}: download a Parquet file first")
         self.concurrency = options.remote.downloads
+        self.asked = text, options
         self._images = images
         with self._explained():
             file = self.open()
@@ -167,6 +170,10 @@ class _CellImage:
     table: ParquetTable
     row: int
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process read it, from a table that it opens for all images."""
+        return _cell_image, (*self.table.asked, self.row)
+
     @property
     def concurrency(self) -> int:
         return self.table.concurrency
@@ -181,6 +188,15 @@ class _CellImage:
         if data is None:
             raise DecodeError("no image in this row")
         return data
+
+
+def _cell_image(text: str, options: DiscoveryOptions, row: int) -> _CellImage:
+    return _CellImage(_table(text, options), row)
+
+
+@lru_cache(maxsize=_MOST_OPEN)
+def _table(text: str, options: DiscoveryOptions) -> ParquetTable:
+    return ParquetTable(text, options, Remote(options.remote), Images())
 
 
 class Images:
