@@ -9,6 +9,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clipcls.errors import DecodeError
+from clipcls.errors import DecodeError, InputError
 from clipcls.inputs import parquet as module
 from clipcls.inputs.refs import ImageRef
+from clipcls.inputs.stores import Stores
 from clipcls.inputs.walk import Discovery
 from clipcls.options import DiscoveryOptions
 
@@ -114,8 +116,64 @@ def test_a_file_that_is_damaged_or_exchanged_later_fails_row_by_row(table: Path)
         read(found[5])
     lost = refs(table)
     table.unlink()
-    with pytest.raises(DecodeError, match="damaged or incomplete Parquet data"):
+    with pytest.raises(DecodeError, match="no such file"):
         read(lost[0])
+
+
+def pages(path: Path, images: list[bytes], rows: int) -> None:
+    """Write a table with a page per image, and so many rows in a row group."""
+    schema = pa.schema({"image": pa.binary()})
+    options = {"write_batch_size": 1, "data_page_size": 1, "use_dictionary": False}
+    with pq.ParquetWriter(path, schema, **options) as writer:
+        writer.write_table(pa.table({"image": images}), row_group_size=rows)
+
+
+def outcome(ref: ImageRef) -> bytes | str:
+    try:
+        return read(ref)
+    except DecodeError as error:
+        return str(error)
+
+
+def test_damage_costs_the_rows_behind_it_in_their_row_group(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    images = [random.Random(i).randbytes(1000) for i in range(60)]
+    pages(path, images, 20)
+    chunk = pq.ParquetFile(path).metadata.row_group(1).column(0)
+    middle = chunk.data_page_offset + chunk.total_compressed_size // 2
+    whole = bytearray(path.read_bytes())
+    whole[middle : middle + 3000] = bytes(3000)
+    path.write_bytes(whole)
+    found = list(map(outcome, refs(path)))
+    first = next(i for i, data in enumerate(found) if data != images[i])
+    assert 20 < first <= 30
+    assert set(found[first:40]) == {"corrupt: damaged or incomplete Parquet data"}
+    assert found[40:] == images[40:]
+
+
+def test_a_lost_connection_costs_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs")
+    path, lost = tmp_path / "t.parquet", threading.Event()
+    images = [random.Random(i).randbytes(100_000) for i in range(20)]
+    pages(path, images, len(images))
+
+    class Stream(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if lost.is_set():
+                lost.clear()
+                raise TimeoutError
+            return super().read(size)
+
+    monkeypatch.setattr(Stores, "open", lambda stores, url: Stream(path.read_bytes()))
+    found = refs("s3://bucket/t.parquet")
+    assert read(found[0]) == images[0]
+    lost.set()
+    outcomes = list(map(outcome, found[1:]))
+    assert outcomes.count("download failed: timed out") == 1
+    assert len(set(images[1:]) - set(outcomes)) == 1
+    lost.set()
+    with pytest.raises(InputError, match=r"s3://bucket/t\.parquet cannot be read: download failed"):
+        refs("s3://bucket/t.parquet")
 
 
 def test_a_source_that_nobody_wants_any_more_gives_up(table: Path) -> None:

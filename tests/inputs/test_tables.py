@@ -154,7 +154,7 @@ def test_without_the_column_a_table_is_no_image_and_in_lists_and_folders_never_a
         ("t.jsonl", '{"image": ["a"], "id": 1}', "'image' of t.jsonl holds lists"),
         ("t.jsonl", '{"image": "a"}\n[1]', "t.jsonl cannot be read as a table: line 2 is no JSON"),
         ("t.jsonl", '{"image": "a"}', "--keep: t.jsonl has no column 'id'"),
-        ("t.parquet", "PAR1", "t.parquet cannot be read as Parquet: "),
+        ("t.parquet", "PAR1", "t.parquet cannot be read: corrupt: damaged or incomplete Parquet"),
     ],
 )  # fmt: skip
 def test_a_table_that_will_not_do_is_refused_before_anything_is_listed(

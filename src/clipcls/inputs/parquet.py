@@ -6,6 +6,7 @@ rows and a few at a time: a row group can be as large as the file, and is never 
 
 from __future__ import annotations
 
+import os
 import re
 from bisect import bisect_right
 from collections import OrderedDict
@@ -17,7 +18,13 @@ from itertools import accumulate, islice, repeat
 from threading import Event, Lock
 from typing import Any
 
-from clipcls.errors import DecodeError, InputError, MissingExtraError, OptionError
+from clipcls.errors import (
+    ClipclsError,
+    DecodeError,
+    InputError,
+    MissingExtraError,
+    OptionError,
+)
 from clipcls.inputs.refs import Source
 from clipcls.inputs.remote import Remote
 from clipcls.inputs.tables import TEXT, Table, check_names, no_images, plain_cell
@@ -83,9 +90,8 @@ class ParquetTable(Table):
                 yield scalar.as_py()
 
     def take(self, row: int) -> bytes | None:
-        """Return the bytes of a row; safe in any thread."""
-        with self._explained():
-            return self._images.take(self, row)
+        """Return the bytes of a row, None where it has none; safe in any thread."""
+        return self._images.take(self, row)
 
     def _leaves(self, kind: Any) -> tuple[str, str]:
         """Return the columns of the file that hold paths and bytes, empty for none."""
@@ -150,17 +156,25 @@ class ParquetTable(Table):
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn what pyarrow and the system raise into errors of ours."""
-        import pyarrow
-
+        """Turn whatever keeps the table from being listed into one error."""
         try:
             yield
-        # ArrowInvalid and text that is not UTF-8 are ValueErrors.
-        except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        except ClipclsError:
+            raise
+        except Exception as error:  # of pyarrow, the system, or the library of a store
             raise InputError(
-                f"{visible(self._name)} cannot be read as Parquet: {reason}"
+                f"{visible(self._name)} cannot be read: {self.reason(error)}"
             ) from error
+
+    def reason(self, error: Exception) -> str:
+        """Return why something cannot be read."""
+        if _is_damage(error):
+            return "corrupt: damaged or incomplete Parquet data"
+        from clipcls.inputs.stores import reason_of
+
+        if isinstance(error, OSError) and error.errno and not is_url(self._text):
+            return os.strerror(error.errno).lower()
+        return reason_of(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +197,8 @@ class _CellImage:
             raise DecodeError("interrupted")
         try:
             data = self.table.take(self.row)
-        except InputError as error:
-            raise DecodeError("corrupt: damaged or incomplete Parquet data") from error
+        except Exception as error:  # as when it was listed
+            raise DecodeError(self.table.reason(error)) from error
         if data is None:
             raise DecodeError("no image in this row")
         return data
@@ -213,7 +227,12 @@ class Images:
             self._open[table] = reader
             if len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)
-            return reader.take(row)
+            try:
+                return reader.take(row)
+            except Exception as error:
+                if not _is_damage(error):  # a connection may be better the next time
+                    self._open.pop(table)
+                raise
 
 
 class _Reader:
@@ -232,6 +251,7 @@ class _Reader:
         self._next = 0
         self._passed: OrderedDict[int, bytes | None] = OrderedDict()
         self._passed_bytes = 0
+        self._damaged: int | None = None
 
     def take(self, row: int) -> bytes | None:
         if row in self._passed:
@@ -242,14 +262,20 @@ class _Reader:
         start = self._starts[group]
         if row < self._next:
             return next(islice(self._table.images(self._file, group), row - start, None))
+        if group == self._damaged:
+            raise ValueError("no row behind the damage can be reached")
         if start > self._next:
             self._images, self._next = self._table.images(self._file, group), start
-        for data in self._images:
-            self._next += 1
-            if self._next > row:
-                return data
-            self._pass(self._next - 1, data)
-        raise ValueError("the table has changed")
+        try:
+            for data in self._images:
+                self._next += 1
+                if self._next > row:
+                    return data
+                self._pass(self._next - 1, data)
+        except Exception:
+            self._damaged = bisect_right(self._starts, self._next) - 1
+            raise
+        raise ValueError("the table has fewer rows than it had")
 
     def _pass(self, row: int, data: bytes | None) -> None:
         self._passed[row] = data
@@ -257,6 +283,14 @@ class _Reader:
         while self._passed_bytes > _MOST_PASSED_BYTES:
             _, oldest = self._passed.popitem(last=False)
             self._passed_bytes -= len(oldest or b"")
+
+
+def _is_damage(error: Exception) -> bool:
+    import pyarrow
+
+    # Some of pyarrow's own errors are bare OSErrors; those of the system have a number.
+    bare = type(error) is OSError and error.errno is None
+    return bare or isinstance(error, (pyarrow.ArrowException, ValueError, OverflowError))
 
 
 def _import_parquet() -> Any:

@@ -121,12 +121,7 @@ class Remote:
         return archive_of(path) if is_archive(path) or is_store(path) else None
 
     def opened(self, url: str) -> BinaryIO:
-        """Open a file in a store, to be read in parts.
-
-        Raises:
-            OSError: It cannot be opened, for whatever reason.
-            MissingExtraError: The store needs a package that is not installed.
-        """
+        """Open a file in a store, to be read in parts; see `Stores.open`."""
         return self._stores.open(url)
 
     def below(self, url: str, keeper: Keeper) -> Iterator[str]:

@@ -77,7 +77,7 @@ class Stores:
         except Exception as error:  # each store's library has errors of its own
             # Of an empty object there is no range.
             if "range" not in str(error).lower():
-                raise DecodeError(_reason(error)) from error
+                raise DecodeError(reason_of(error)) from error
             data = b""
         if len(data) > limit:
             raise DecodeError(f"download failed: {self.options.too_large}")
@@ -108,16 +108,12 @@ class Stores:
         """Open a file, to be read in parts.
 
         Raises:
-            OSError: It cannot be opened; the message is the reason.
             MissingExtraError: The store needs a package that is not installed.
+            Exception: Whatever the store's library raises, then and while it is read; see
+                `reason_of`.
         """
-        try:
-            system, path = self._system(url)
-            stream: BinaryIO = system.open(path, "rb")
-        except MissingExtraError:
-            raise
-        except Exception as error:  # as above
-            raise OSError(_reason(error)) from error
+        system, path = self._system(url)
+        stream: BinaryIO = system.open(path, "rb")
         return stream
 
     def entries(self, url: str) -> Iterator[tuple[str, str, bool]]:
@@ -133,7 +129,7 @@ class Stores:
         except (OSError, MissingExtraError):
             raise
         except Exception as error:  # as above
-            raise OSError(_reason(error)) from error
+            raise OSError(reason_of(error)) from error
         scheme = url.partition("://")[0]
         outer = url.rpartition("::")[2] if scheme.lower() == ARCHIVE else ""
         listed = [(entry["name"].rstrip("/"), entry["type"] == "directory") for entry in found]
@@ -222,7 +218,8 @@ def check_store(url: str) -> None:
         raise InputError(f"no such archive: {visible(redacted(archive))}")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return why a file cannot be had, free of its name."""
     if isinstance(error, FileNotFoundError):
         return "file not found"
     if isinstance(error, PermissionError):
