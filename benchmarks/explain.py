@@ -5,8 +5,8 @@
 A mosaic is four photographs of different classes, each cut to its middle square and resized to a
 quarter of what the model sees. It is explained for six labels: those of its four quarters, and two
 that it does not show. Chance is one quarter in four. The same is asked, of the first half of the
-mosaics, of the model with the values of each of its tensors shuffled (a check of Adebayo et al. 2018,
-arXiv:1810.03292): what that still points at, the method and not the model has found.
+mosaics, of the model with the values of each of its tensors shuffled (a check of Adebayo et al.
+2018, arXiv:1810.03292): what that still points at, the method and not the model has found.
 """
 
 from __future__ import annotations

@@ -317,16 +317,18 @@ class RuntimeOptions(_Fingerprinted):
 
 @dataclass(frozen=True)
 class RayOptions:
-    """Which cluster of Ray, and what each copy of the model gets of it.
+    """Which cluster of Ray, what each copy of the model gets of it, and into how many files.
 
     Attributes:
         address: `auto`, `HOST:PORT` or `ray://HOST:PORT`; None starts Ray on this machine.
         num_gpus: GPUs per copy of the model, also a part of one; None is 1 where the cluster has
             GPUs, else 0.
+        partitions: Files that the rows are written to, in a folder; None is one file.
     """
 
     address: str | None = None
     num_gpus: float | None = None
+    partitions: int | None = None
 
     def __post_init__(self) -> None:
         gpus = self.num_gpus

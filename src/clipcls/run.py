@@ -10,7 +10,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import chain
@@ -175,15 +175,12 @@ def run(  # noqa: PLR0913  what a run is told and touches
         ClipclsError: See `clipcls.errors`; the rows written before are kept.
     """
     observer = observer or Observer()
-    output = job.output
     classifier = ask(job.question, job.model, job.inputs.decode, encoder)
     classifier.warn = observer.warned
-    given = job.inputs
-    found = Discovery(given.paths, given.discovery, is_image=is_candidate, stdin=stdin)
-    kept = found.tables.kept
-    columns = Columns(classifier.labels, output.top_k, output.logits, output.similarities, kept)
+    found = discovered(job.inputs, stdin)
+    opened = open_output(job, classifier, found.tables.kept, stdout)
     inputs = Listed(job, found)
-    with open_sink(output, columns, settings(job, classifier.prompts, kept), stdout) as sink:
+    with opened as sink:
         if sink.complete is not None:
             classifier.settle(sink.made_by, observer.downloading)
             report = _check_complete(sink.complete, inputs, job, classifier)
@@ -242,6 +239,34 @@ def _classify(  # noqa: PLR0913  what a run is made of
     if not report.interrupted:
         sink.finish({**summary(report, str(inputs.digest)), **inputs.of_shard()})
     return report
+
+
+def discovered(given: Inputs, stdin: BinaryIO | None = None) -> Discovery:
+    """Return what stands for the images, its tables opened and nothing listed.
+
+    Raises:
+        InputError: An input is not there, or a table is not as it should be.
+    """
+    return Discovery(given.paths, given.discovery, is_image=is_candidate, stdin=stdin)
+
+
+def open_output(
+    job: Job, classifier: Classifier, kept: Mapping[str, str], stdout: BinaryIO | None = None
+) -> AbstractContextManager[Sink]:
+    """Return what opens the output of a job; see `open_sink`.
+
+    Args:
+        job: The job.
+        classifier: Knows its labels and prompts.
+        kept: Name -> type of the columns that come from tables.
+        stdout: Where rows go when the job names no file.
+
+    Raises:
+        OptionError: A column is called like another one.
+    """
+    asked = job.output
+    columns = Columns(classifier.labels, asked.top_k, asked.logits, asked.similarities, kept)
+    return open_sink(asked, columns, settings(job, classifier.prompts, kept), stdout)
 
 
 class Listed(Iterator[ImageRef]):

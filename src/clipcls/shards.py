@@ -44,8 +44,13 @@ class Shard:
 
     def has(self, path: str) -> bool:
         """Whether the image of this path belongs here."""
-        digest = blake2b(os.fsencode(path), digest_size=8).digest()
-        return int.from_bytes(digest, "little") % self.of == self.number - 1
+        return shard_of(path, self.of) == self
+
+
+def shard_of(path: str, of: int) -> Shard:
+    """Return which of so many shards the image of this path belongs to."""
+    digest = blake2b(os.fsencode(path), digest_size=8).digest()
+    return Shard(int.from_bytes(digest, "little") % of + 1, of)
 
 
 def parse_shard(text: str, environment: Mapping[str, str] = os.environ) -> Shard:

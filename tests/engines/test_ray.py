@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipcls.errors import EngineError, ModelError
+from clipcls.errors import EngineError, ModelError, OptionError
 from clipcls.labels import make_labels
 from clipcls.observer import Observer
 from clipcls.options import (
@@ -28,13 +29,16 @@ from clipcls.options import (
     RayOptions,
     RuntimeOptions,
 )
+from clipcls.outputs.merge import merge_shards, read_shards
 from clipcls.question import Inputs, ModelChoice, Question
 from clipcls.records import Failure, Record
 from clipcls.run import Job, run
+from clipcls.shards import Shard
 from clipcls.testing import COLOURS, FakeEncoder, save_colours
 
 ray = pytest.importorskip("ray")
 
+from clipcls.engines.partitions import run_partitions  # noqa: E402
 from clipcls.engines.ray import RayEngine  # noqa: E402
 
 pytestmark = [
@@ -240,3 +244,47 @@ def test_an_error_in_an_actor_is_the_error_of_the_run(
 ) -> None:
     with pytest.raises(EngineError, match="^no such weights$"):
         run(job(images, tmp_path / "out.csv"), engine=engine, encoder=Broken())
+
+
+def shard_run(images: Path, number: int, output: Path) -> bytes:
+    """Return what a local run of one of three shards writes."""
+    whole = job(images, output)
+    shard = dataclasses.replace(whole.inputs, shard=Shard(number, 3))
+    run(dataclasses.replace(whole, inputs=shard), encoder=FakeEncoder())
+    return output.read_bytes()
+
+
+def test_partitions_are_shards_and_complete_ones_are_kept(
+    engine: RayEngine, images: Path, tmp_path: Path
+) -> None:
+    folder, stopped = tmp_path / "out", Collected()
+    parts = [folder / f"part-0000{number}.csv" for number in (1, 2, 3)]
+    report = run_partitions(
+        *(job(images, folder), 3, engine),
+        encoder=FakeEncoder(),
+        observer=stopped,
+        should_stop=lambda: parts[0].exists(),
+    )
+    assert report.interrupted
+    assert [part.exists() for part in parts] == [True, False, False]
+    first = parts[0].stat().st_ino
+    again = run_partitions(
+        job(images, folder, resume=True), 3, engine, encoder=FakeEncoder(), observer=Collected()
+    )
+    assert parts[0].stat().st_ino == first
+    assert again.resumed == len(parts[0].read_bytes().splitlines()) - 1
+    assert (again.done + again.resumed + again.failed, again.exit_code) == (18, 3)
+    for number, part in enumerate(parts, start=1):
+        assert part.read_bytes() == shard_run(images, number, tmp_path / f"{number}.csv")
+    merged = tmp_path / "merged.csv"
+    merge_shards(read_shards(parts), merged)
+    same_as_local(images, merged)
+
+
+def test_files_of_more_partitions_are_not_left_among_fewer(
+    engine: RayEngine, images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "part-00004.csv").touch()
+    with pytest.raises(OptionError, match="part-00004.csv is of another run"):
+        run_partitions(job(images, tmp_path / "out"), 3, engine, encoder=FakeEncoder())

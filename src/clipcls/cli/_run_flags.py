@@ -86,7 +86,7 @@ def verbosity(quiet: bool, verbose: bool) -> Verbosity:
 
 
 def ray_options(
-    engine: EngineName, ray_address: str | None, num_gpus: float | None
+    engine: EngineName, ray_address: str | None, num_gpus: float | None, partitions: int | None
 ) -> RayOptions | None:
     """Return which Ray is to be used; None is this process.
 
@@ -94,8 +94,12 @@ def ray_options(
         OptionError: A value is not allowed, or a flag is for Ray and it is not asked for.
     """
     if engine is EngineName.RAY:
-        return RayOptions(ray_address, num_gpus)
-    for flag, value in (("--ray-address", ray_address), ("--num-gpus", num_gpus)):
+        return RayOptions(ray_address, num_gpus, partitions)
+    for flag, value in (
+        ("--ray-address", ray_address),
+        ("--num-gpus", num_gpus),
+        ("--partitions", partitions),
+    ):
         if value is not None:
             raise OptionError(f"{flag} is for Ray: add --engine ray")
     return None
@@ -270,6 +274,16 @@ RayAddressFlag = Annotated[
         "--ray-address",
         metavar="ADDRESS",
         help="A running cluster: auto, HOST:PORT or ray://HOST:PORT. Default: start Ray here.",
+    ),
+]
+PartitionsFlag = Annotated[
+    int | None,
+    _engine(
+        "--partitions",
+        metavar="N",
+        min=1,
+        max=99999,
+        help="Write N files into the folder -o DIR, for clipcls merge. Default: one file.",
     ),
 ]
 NumGpusFlag = Annotated[

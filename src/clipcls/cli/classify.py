@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -36,7 +36,8 @@ from clipcls.shards import parse_shard
 
 if TYPE_CHECKING:
     from clipcls.console import TerminalObserver
-    from clipcls.run import Engine, Job
+    from clipcls.records import RunReport
+    from clipcls.run import Job
 
 EPILOG = """\b
 Examples:
@@ -154,6 +155,7 @@ def classify(
     engine: run_flags.EngineFlag = EngineName.LOCAL,
     ray_address: run_flags.RayAddressFlag = None,
     num_gpus: run_flags.NumGpusFlag = None,
+    partitions: run_flags.PartitionsFlag = None,
     quiet: run_flags.QuietFlag = False,
     verbose: run_flags.VerboseFlag = False,
 ) -> None:
@@ -178,7 +180,9 @@ def classify(
     runtime = run_flags.runtime_options(
         *(device, precision, batch_size, workers), *(cache, cache_dir, verify_cache)
     )
-    ray = run_flags.ray_options(engine, ray_address, num_gpus)
+    ray = run_flags.ray_options(engine, ray_address, num_gpus, partitions)
+    if partitions is not None and (report is not None or sort_into is not None):
+        raise OptionError("--partitions gives several files: merge them, then report and sort")
     asked = flags.labels_and_templates(
         labels, label, labels_file, template, templates, inputs=inputs, quiet=quiet
     )
@@ -266,20 +270,35 @@ class _Then:
         return sorted_into(path, self.sort_into, options, observer)
 
 
-def _engine(ray: RayOptions | None) -> AbstractContextManager[Engine | None]:
+def _run(
+    job: Job,
+    observer: TerminalObserver,
+    ray: RayOptions | None,
+    stdout: BinaryIO | None,
+    should_stop: Callable[[], bool],
+) -> RunReport:
+    from clipcls.run import run
+
     if ray is None:
-        return nullcontext()
+        return run(job, observer=observer, stdout=stdout, should_stop=should_stop)
     from clipcls.engines.ray import RayEngine
 
-    return RayEngine(ray)
+    with RayEngine(ray) as engine:
+        if ray.partitions is None:
+            return run(
+                job, observer=observer, engine=engine, stdout=stdout, should_stop=should_stop
+            )
+        from clipcls.engines.partitions import run_partitions
+
+        return run_partitions(
+            job, ray.partitions, engine, observer=observer, should_stop=should_stop
+        )
 
 
 def _execute(
     job: Job, observer: TerminalObserver, ray: RayOptions | None, stdout: BinaryIO | None = None
 ) -> int:
     """Run the job; an interrupt ends the current batch first, a second one ends at once."""
-    from clipcls.run import run
-
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -290,14 +309,7 @@ def _execute(
     own_process(job.inputs.decode.max_megapixels)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    with _engine(ray) as engine:
-        report = run(
-            job,
-            observer=observer,
-            engine=engine,
-            stdout=stdout,
-            should_stop=lambda: bool(received),
-        )
+    report = _run(job, observer, ray, stdout, lambda: bool(received))
     if report.interrupted and job.output.path is not None and report.counts.total() + report.failed:
         observer.say("The rows so far are kept: add --resume to continue")
     return 128 + received[0] if report.interrupted else report.exit_code

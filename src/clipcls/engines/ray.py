@@ -37,6 +37,7 @@ from clipcls.errors import ClipclsError, DecodeError, EngineError, MissingExtraE
 from clipcls.inputs.decode import lift_pillow_limit
 from clipcls.inputs.refs import ImageRef
 from clipcls.models.devices import DeviceChoice, choose_elsewhere, keep_freed_memory, usable_cpus
+from clipcls.models.weights import first_line
 from clipcls.options import RayOptions, RuntimeOptions
 from clipcls.records import Failure, Record
 from clipcls.run import Scoring
@@ -95,7 +96,9 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         self._gpus = min(there, 1.0) if wanted is None else wanted
         if self._gpus > there:
             raise EngineError(f"--num-gpus is {self._gpus:g}, and Ray has {there:g} GPUs in all")
-        return choose_elsewhere("cuda" if self._gpus else "cpu", classifier.runtime)
+        kind = "cuda" if self._gpus else "cpu"
+        reason = f"{self._gpus:g} GPUs of Ray for each copy" if self._gpus else "Ray, without GPUs"
+        return choose_elsewhere(kind, reason, classifier.runtime)
 
     def scoring(
         self,
@@ -174,9 +177,9 @@ class RayEngine(AbstractContextManager["RayEngine"]):
                     logging_level=logging.ERROR,
                     **({} if address else here),
                 )
-        except (OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray has none of its own for this
             where = f"the cluster {address} cannot be reached" if address else "Ray cannot start"
-            raise EngineError(f"{where}: {str(error).splitlines()[0]}") from error
+            raise EngineError(f"{where}: {first_line(error)}") from error
         self._exit.callback(self._ray.shutdown)
         context = self._ray.data.DataContext.get_current()
         context.enable_progress_bars = False

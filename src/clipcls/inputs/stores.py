@@ -99,7 +99,7 @@ class Stores:
                 raise
             except Exception as error:  # as above
                 if "range" not in str(error).lower():
-                    raise DecodeError(_reason(error)) from error
+                    raise DecodeError(reason_of(error)) from error
                 return
             start += len(part)
             yield bytes(part)

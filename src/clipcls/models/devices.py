@@ -83,8 +83,13 @@ def choose_device(options: RuntimeOptions) -> DeviceChoice:
     return place(device, precision, f"{reason}; {why}", options)
 
 
-def choose_elsewhere(kind: str, options: RuntimeOptions) -> DeviceChoice:
-    """Return what machines that have this kind of device use; there it is found out whether it is.
+def choose_elsewhere(kind: str, reason: str, options: RuntimeOptions) -> DeviceChoice:
+    """Return what other machines use, where it will be found out whether they can.
+
+    Args:
+        kind: Their kind of device.
+        reason: Why it is this one, for the user.
+        options: The user's wishes.
 
     Raises:
         OptionError: The user asked for another device.
@@ -94,7 +99,7 @@ def choose_elsewhere(kind: str, options: RuntimeOptions) -> DeviceChoice:
     precision, why = options.precision, f"{options.precision}, as asked"
     if precision is Precision.AUTO:
         precision, why = _choose_precision(precision, kind)
-    return place(kind, precision, why, options)
+    return place(kind, precision, f"{reason}; {why}", options)
 
 
 def place(device: str, precision: Precision, reason: str, options: RuntimeOptions) -> DeviceChoice:
