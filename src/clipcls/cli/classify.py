@@ -35,7 +35,7 @@ from clipcls.options import (
 from clipcls.shards import parse_shard
 
 if TYPE_CHECKING:
-    from clipcls.console import TerminalObserver
+    from clipcls.console import TerminalObserver, Verbosity
     from clipcls.records import RunReport
     from clipcls.run import Job
 
@@ -188,9 +188,7 @@ def classify(
     )
 
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
-    from clipcls.console import TerminalObserver, show_image
     from clipcls.question import Inputs, Question
-    from clipcls.records import Failure, Prediction
     from clipcls.run import Job
 
     job = Job(
@@ -204,23 +202,10 @@ def classify(
             if path and path.is_file()
         ),
     )
-    terminal = on_terminal()
     raw = output is not None or output_format or logits or similarities or image_column
     # One file and a terminal to look at: a person wants to see it.
-    one = terminal and not raw and len(inputs) == 1 and os.path.isfile(inputs[0])
-    # A bar and rows would write over each other on one terminal.
-    bar = path is not None or one or not terminal
-    with TerminalObserver(said, bar=bar, summary=not one) as observer:
-        if part is not None:
-            observer.noted(f"Shard {part}")
-        exit_code = _execute(job, observer, ray, stdout=BytesIO() if one else None)
-        if one and isinstance(observer.last, Prediction):
-            show_image(observer.last, top_k)
-        elif one and isinstance(observer.last, Failure):
-            observer.say(f"{observer.last.path}: {observer.last.reason}")
-        if exit_code in (0, 3):
-            exit_code = max(exit_code, then.act(observer))
-    raise typer.Exit(exit_code)
+    one = on_terminal() and not raw and len(inputs) == 1 and os.path.isfile(inputs[0])
+    raise typer.Exit(_scored(job, ray, then, said, one=one))
 
 
 @dataclass(frozen=True)
@@ -268,6 +253,26 @@ class _Then:
             return 0
         options = SortOptions(self.sort_by or SortBy.COPY, format=self.output.format)
         return sorted_into(path, self.sort_into, options, observer)
+
+
+def _scored(job: Job, ray: RayOptions | None, then: _Then, said: Verbosity, *, one: bool) -> int:
+    """Run the job, show the scores of one image, do what follows; return the exit code."""
+    from clipcls.console import TerminalObserver, show_image
+    from clipcls.records import Failure, Prediction
+
+    # A bar and rows would write over each other on one terminal.
+    bar = job.output.path is not None or one or not on_terminal()
+    with TerminalObserver(said, bar=bar, summary=not one) as observer:
+        if job.inputs.shard is not None:
+            observer.noted(f"Shard {job.inputs.shard}")
+        exit_code = _execute(job, observer, ray, stdout=BytesIO() if one else None)
+        if one and isinstance(observer.last, Prediction):
+            show_image(observer.last, job.output.top_k)
+        elif one and isinstance(observer.last, Failure):
+            observer.say(f"{observer.last.path}: {observer.last.reason}")
+        if exit_code in (0, 3):
+            exit_code = max(exit_code, then.act(observer))
+    return exit_code
 
 
 def _run(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -22,7 +22,8 @@ from clipcls.errors import OptionError, OutputError, ResumeError
 from clipcls.inputs.refs import ImageRef
 from clipcls.observer import Observer
 from clipcls.outputs.manifest import check_same_run, model_of, packed, summary
-from clipcls.records import RunReport
+from clipcls.outputs.sink import Sink
+from clipcls.records import Record, RunReport
 from clipcls.run import Job, Listed, circumstances, discovered, open_output, settings
 from clipcls.shards import Shard, shard_of
 
@@ -103,15 +104,8 @@ def run_partitions(
                 asked = settings(partition.job, classifier.prompts, kept)
                 sink.begin({**asked, **described}, size)
                 own = RunReport(skipped=inputs.skipped, skipped_paths=inputs.skipped_paths)
-                for records in islice(scored, len(partition.batches(size))):
-                    sink.write(records)
-                    for record in records:
-                        own.add(record)
-                        report.add(record)
-                        observer.scored(record)
-                    if should_stop():
-                        report.interrupted = True
-                        break
+                mine = islice(scored, len(partition.batches(size)))
+                report.interrupted = _fill(sink, mine, (own, report), observer, should_stop)
                 if not report.interrupted:
                     places = packed(ref.index for ref in partition.refs)
                     of_shard = {"listed": inputs.images, "places": places}
@@ -121,6 +115,25 @@ def run_partitions(
     report.seconds = time.perf_counter() - began
     observer.finished(report)
     return report
+
+
+def _fill(
+    sink: Sink,
+    batches: Iterable[list[Record]],
+    reports: Sequence[RunReport],
+    observer: Observer,
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Write the rows of a file; return whether it was interrupted."""
+    for records in batches:
+        sink.write(records)
+        for record in records:
+            for report in reports:
+                report.add(record)
+            observer.scored(record)
+        if should_stop():
+            return True
+    return False
 
 
 def _partitions(job: Job, count: int) -> list[_Partition]:
