@@ -74,6 +74,14 @@ class Truncated(_Choice):
     ACCEPT = "accept"
 
 
+class HeadMethod(_Choice):
+    """How a head is learned."""
+
+    AUTO = "auto"
+    GDA = "gda"
+    PROBE = "probe"
+
+
 class SortBy(_Choice):
     """How an image comes into the folder of its label."""
 
@@ -127,6 +135,7 @@ class Calibration(_Fingerprinted):
         temperature: What logits are divided by.
         biases: C numbers that are added then; empty for none.
         threshold: Highest probability below this means `unknown`; None for no threshold.
+        head: The digest of the head whose logits they are; None where the prompts give them.
     """
 
     model: str
@@ -135,6 +144,7 @@ class Calibration(_Fingerprinted):
     temperature: float
     biases: tuple[float, ...] = ()
     threshold: float | None = None
+    head: str | None = None
 
 
 @dataclass(frozen=True)

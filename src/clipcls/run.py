@@ -21,7 +21,7 @@ import clipcls
 from clipcls.classifier import Classifier, ask
 from clipcls.columns import Columns
 from clipcls.embed import Stages
-from clipcls.errors import ResumeError
+from clipcls.errors import OptionError, ResumeError
 from clipcls.inputs.decode import is_candidate
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.urls import redacted
@@ -87,6 +87,11 @@ def run(
     output = job.output
     classifier = ask(job.question, job.model, job.inputs.decode, encoder)
     classifier.warn = observer.warned
+    if job.question.head is not None and output.similarities:
+        raise OptionError(
+            "--similarities and --head contradict each other: similarities are those of images and"
+            " prompts, and a head does without prompts"
+        )
     columns = Columns(classifier.labels, output.top_k, output.logits, output.similarities)
     inputs = _Listed(job, stdin)
     with open_sink(output, columns, _settings(job, classifier.prompts), stdout) as sink:
@@ -212,6 +217,7 @@ def _settings(job: Job, prompts: PromptSet) -> dict[str, Any]:
         "prompts": {
             label: list(texts) for label, texts in zip(prompts.labels, prompts.prompts, strict=True)
         },
+        "head": job.question.head.digest if job.question.head else None,
         "scoring": job.question.scoring.described(),
         "decode": job.inputs.decode.described(),
         "shard": str(job.inputs.shard) if job.inputs.shard else None,

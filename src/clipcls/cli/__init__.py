@@ -20,6 +20,7 @@ from clipcls.cli import (
     calibrate,
     classify,
     evaluate,
+    learn,
     merge,
     models,
     prompts,
@@ -48,6 +49,7 @@ app.command("classify", cls=Command, epilog=classify.EPILOG)(classify.classify)
 app.command("merge", cls=Command, epilog=merge.EPILOG)(merge.merge)
 app.command("evaluate", cls=Command, epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command("calibrate", cls=Command, epilog=calibrate.EPILOG)(calibrate.calibrate)
+app.command("learn", cls=Command, epilog=learn.EPILOG)(learn.learn)
 app.command("similarity", cls=Command, epilog=similarity.EPILOG)(similarity.similarity)
 app.command("sort", cls=Command, epilog=sort.EPILOG)(sort.sort)
 app.command("report", cls=Command, epilog=report.EPILOG)(report.report)

@@ -61,6 +61,7 @@ def classify(
     labels_file: flags.LabelsFileFlag = None,
     template: flags.TemplateFlag = None,
     templates: flags.TemplatesFlag = None,
+    head: flags.HeadFlag = None,
     model: flags.ModelFlag = None,
     arch: flags.ArchFlag = None,
     output: run_flags.OutputFlag = None,
@@ -151,8 +152,8 @@ def classify(
     runtime = run_flags.runtime_options(
         *(device, precision, batch_size, workers), *(cache, cache_dir, verify_cache)
     )
-    asked = flags.labels_and_templates(
-        labels, label, labels_file, template, templates, inputs=inputs, quiet=quiet
+    asked, filled, learned = flags.labels_or_head(
+        *(labels, label, labels_file, template, templates, head), inputs, quiet=quiet
     )
 
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
@@ -163,12 +164,12 @@ def classify(
 
     job = Job(
         inputs=Inputs(tuple(inputs), discovery=discovery, decode=decode, shard=part),
-        question=Question(*asked, scoring),
-        model=flags.model_choice(model, arch, runtime),
+        question=Question(asked, filled, scoring, learned),
+        model=flags.model_choice(model, arch, runtime, learned),
         output=output_options,
         reads=tuple(
             path
-            for path in (labels_file, Path(templates or ""), calibration)
+            for path in (labels_file, Path(templates or ""), calibration, head)
             if path and path.is_file()
         ),
     )
