@@ -11,6 +11,7 @@ from copy import copy
 from functools import cached_property
 from hashlib import blake2b
 from importlib.metadata import version
+from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,16 @@ import numpy as np
 import clipcls
 from clipcls.cache import EmbeddingCache, Shelf
 from clipcls.embed import EmbeddingStream, Stages, embed, embedded
-from clipcls.errors import CalibrationError, DeviceError, ModelError
+from clipcls.errors import (
+    CalibrationError,
+    DeviceError,
+    HeadError,
+    LabelError,
+    ModelError,
+    OptionError,
+    UsageError,
+)
+from clipcls.heads import Head, read_head
 from clipcls.inputs.decode import is_candidate, load_image
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.walk import PathStream
@@ -72,18 +82,20 @@ class Classifier:
 
     Args:
         labels: Names (`["cat", "dog"]` or `"cat,dog"`), or a mapping from names to one or several
-            wordings (`{"glasses": "a person wearing glasses"}`).
+            wordings (`{"glasses": "a person wearing glasses"}`). None takes those of the head.
+        head: What `clipcls learn` made, or its file, in place of labels and templates.
         model: `mini`, a preset, an open_clip name, a folder or a file (see `clipcls models`), what
             `resolve_model` returned, or an object that has the methods of `Encoder`. None is the
-            environment variable `CLIPCLS_MODEL`, else `auto`: the preset `fast`, or, with a
-            warning, `mini` where `fast` is not on this machine and cannot be downloaded.
+            head's model, else the environment variable `CLIPCLS_MODEL`, else `auto`: the preset
+            `fast`, or, with a warning, `mini` where `fast` is not on this machine and cannot be
+            downloaded.
         templates: The name of a template set, or texts with the slot `<>`.
         scoring: Softmax or sigmoid, threshold and margin.
         decode: What is taken for an image, and how it is fitted to the model.
         runtime: Device, precision, batch size, decode threads.
 
     Attributes:
-        prompts: The labels with their finished prompts.
+        prompts: The labels with their finished prompts (of a head, those it was learned on from).
         warn: Told what the user should know, when the model is loaded; Python's own warnings by
             default.
 
@@ -91,25 +103,35 @@ class Classifier:
         ClipclsError: See `clipcls.errors`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what a classifier is made of
         self,
-        labels: Labels,
+        labels: Labels | None = None,
         *,
+        head: Head | PathLike | None = None,
         model: str | ModelSpec | Encoder | None = None,
         templates: str | Sequence[str] = DEFAULT_SET,
         scoring: ScoringOptions | None = None,
         decode: DecodeOptions | None = None,
         runtime: RuntimeOptions | None = None,
     ) -> None:
-        self.prompts = build_prompts(make_labels(labels), make_templates(templates))
+        self._head = read_head(Path(head)) if isinstance(head, (str, os.PathLike)) else head
+        self.prompts = _asked(labels, templates, self._head)
         self.warn: Callable[[str], None] = _warn
         self._scoring = scoring or ScoringOptions()
         self._decode = decode or DecodeOptions()
         self._runtime = runtime or RuntimeOptions()
         check_labels_fit(self.prompts.labels, self._scoring)
+        if self._head is not None and self._scoring.multi_label:
+            raise OptionError(
+                "--head and --multi-label contradict each other: a head is learned for one label"
+                " to an image"
+            )
         if self._scoring.calibration is not None:
+            _check_calibrated_head(self._scoring.calibration, self._head)
             _check_calibrated_prompts(self._scoring.calibration, self.prompts)
-        if model is None or isinstance(model, str):
+        if model is None and self._head is not None:
+            model = resolve_model(self._head.model, self._head.architecture)
+        elif model is None or isinstance(model, str):
             model = resolve_model(model or default_model())
         self._model = model
         self._settled = False
@@ -230,7 +252,7 @@ class Classifier:
             for note in self._model.notes:
                 self.warn(note)
             self._model.checkpoint(tell)
-        self._check_calibrated_model()
+        self._check_fitted_model()
         self._settled = True
 
     def fingerprint(self, precision: Precision) -> str:
@@ -247,21 +269,31 @@ class Classifier:
             "fingerprint": self.fingerprint(precision),
         }
 
-    def _check_calibrated_model(self) -> None:
-        """Refuse a calibration that was fitted for another model.
+    def _check_fitted_model(self) -> None:
+        """Refuse a calibration or a head that was made for another model.
 
         Raises:
-            CalibrationError: It was.
+            CalibrationError: The calibration was.
+            HeadError: The head was.
         """
-        fitted = self._scoring.calibration
-        if fitted is None or fitted.model_fingerprint == self.fingerprint(Precision.FP32):
-            return
-        what = (
-            f"the model {self.name} with other weights, preprocessing, --fit or --decode"
-            if fitted.model == self.name
-            else f"the model {fitted.model}, and this run uses {self.name}"
+        made: tuple[tuple[Calibration | Head | None, str, type[UsageError]], ...] = (
+            (self._head, "--head was learned for {}: run clipcls learn again", HeadError),
+            (
+                self._scoring.calibration,
+                "--calibration was fitted for {}: run clipcls calibrate again",
+                CalibrationError,
+            ),
         )
-        raise CalibrationError(f"--calibration was fitted for {what}: run clipcls calibrate again")
+        for fitted, message, error in made:
+            if fitted is not None and fitted.model_fingerprint != self.fingerprint(Precision.FP32):
+                raise error(
+                    message.format(
+                        f"the model {self.name} with other weights, preprocessing, --fit or"
+                        " --decode"
+                        if fitted.model == self.name
+                        else f"the model {fitted.model}, and this run uses {self.name}"
+                    )
+                )
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -270,6 +302,9 @@ class Classifier:
         Raises:
             ModelError: The model gives no finite numbers, as a low precision or bad weights can.
         """
+        if self._head is not None:
+            self.settle()
+            return _head_scorer(self._head, self._scoring)
         encoder = self.encoder
         for message in self._advice():
             self.warn(message)
@@ -359,12 +394,48 @@ class Classifier:
             )
 
 
+def _asked(labels: Labels | None, templates: str | Sequence[str], head: Head | None) -> PromptSet:
+    """Return the labels and prompts in question; those of a head are finished.
+
+    Raises:
+        OptionError: There are a head and labels.
+        LabelError: There is neither; and as from `make_labels`.
+        TemplateError: As from `make_templates`.
+    """
+    if head is None and labels is None:
+        raise LabelError("no labels: give labels, or a head that has some")
+    if head is None:
+        return build_prompts(make_labels(labels or ()), make_templates(templates))
+    if labels is not None:
+        raise OptionError("labels and a head contradict each other: a head has its own labels")
+    return PromptSet(head.labels, head.prompts)
+
+
+def _head_scorer(head: Head, options: ScoringOptions) -> Scorer:
+    heat = np.float32(head.temperature)
+    return Scorer(head.labels, head.weights / heat, 1.0, head.biases / heat, options)
+
+
 def _few(labels: Iterable[str]) -> str:
     return shorten(", ".join(labels), 120, placeholder=" ...")
 
 
 def _key(*parts: str) -> bytes:
     return blake2b("\0".join(parts).encode(), digest_size=16).digest()
+
+
+def _check_calibrated_head(fitted: Calibration, head: Head | None) -> None:
+    """Refuse a calibration of other logits than those in question.
+
+    Raises:
+        CalibrationError: It was fitted for a head and there is none, the other way round, or for
+            another head.
+    """
+    now = None if head is None else head.digest
+    if fitted.head != now:
+        was = "a head, and there is none" if now is None else "another head"
+        was = "prompts, and there is a head" if fitted.head is None else was
+        raise CalibrationError(f"--calibration was fitted for {was}: run clipcls calibrate again")
 
 
 def _check_calibrated_prompts(fitted: Calibration, prompts: PromptSet) -> None:
@@ -407,7 +478,8 @@ def ask(
         ClipclsError: As from `Classifier` and `resolve_model`.
     """
     return Classifier(
-        question.labels,
+        None if question.head else question.labels,
+        head=question.head,
         model=encoder or resolve_model(model.word, model.architecture),
         templates=question.templates,
         scoring=question.scoring,

@@ -11,6 +11,7 @@ ClipclsError                 exit code 1
 │   ├── OutputExistsError    2  the output is there and nobody said --overwrite or --resume
 │   ├── ResumeError          2  what is to be resumed belongs to a different run
 │   ├── CalibrationError     2  a calibration file, or one that was fitted for something else
+│   ├── HeadError            2  a head file, examples that teach none, or one for another model
 │   └── MergeError           2  shards that are missing, unfinished or do not belong together
 ├── ModelError               1  a model that exists but cannot be loaded
 │   ├── ModelDownloadError   1  weights that are neither here nor reachable
@@ -74,6 +75,10 @@ class ResumeError(UsageError):
 
 class CalibrationError(UsageError):
     """A calibration file cannot be read, or was fitted for other labels, prompts or weights."""
+
+
+class HeadError(UsageError):
+    """A head cannot be read or learned, or was learned for another model."""
 
 
 class MergeError(UsageError):

@@ -81,6 +81,14 @@ class EngineName(_Choice):
     RAY = "ray"
 
 
+class HeadMethod(_Choice):
+    """How a head is learned."""
+
+    AUTO = "auto"
+    GDA = "gda"
+    PROBE = "probe"
+
+
 class SortBy(_Choice):
     """How an image comes into the folder of its label."""
 
@@ -134,6 +142,7 @@ class Calibration(_Fingerprinted):
         temperature: What logits are divided by.
         biases: C numbers that are added then; empty for none.
         threshold: Highest probability below this means `unknown`; None for no threshold.
+        head: The digest of the head whose logits they are; None where the prompts give them.
     """
 
     model: str
@@ -142,6 +151,7 @@ class Calibration(_Fingerprinted):
     temperature: float
     biases: tuple[float, ...] = ()
     threshold: float | None = None
+    head: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from clipcls.heads import Head
 from clipcls.labels import Label
 from clipcls.options import DecodeOptions, DiscoveryOptions, RuntimeOptions, ScoringOptions
 from clipcls.shards import Shard
@@ -34,11 +35,13 @@ class Question:
         labels: The labels with their wordings.
         templates: Finished templates, each with the slot `<>`.
         scoring: How logits become predictions.
+        head: What gives the logits in place of prompts; its labels are those asked.
     """
 
     labels: tuple[Label, ...]
     templates: tuple[str, ...]
     scoring: ScoringOptions = field(default_factory=ScoringOptions)
+    head: Head | None = None
 
 
 @dataclass(frozen=True)

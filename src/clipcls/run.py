@@ -21,7 +21,7 @@ import clipcls
 from clipcls.classifier import Classifier, ask
 from clipcls.columns import Columns
 from clipcls.embed import EmbeddingStream, Stages
-from clipcls.errors import ResumeError
+from clipcls.errors import OptionError, ResumeError
 from clipcls.inputs.decode import is_candidate
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.urls import file_of, redacted
@@ -262,9 +262,14 @@ def open_output(
         stdout: Where rows go when the job names no file.
 
     Raises:
-        OptionError: A column is called like another one.
+        OptionError: A column is called like another one, or cannot be had.
     """
     asked = job.output
+    if job.question.head is not None and asked.similarities:
+        raise OptionError(
+            "--similarities and --head contradict each other: similarities are those of images and"
+            " prompts, and a head does without prompts"
+        )
     columns = Columns(classifier.labels, asked.top_k, asked.logits, asked.similarities, kept)
     return open_sink(asked, columns, settings(job, classifier.prompts, kept), stdout)
 
@@ -342,6 +347,7 @@ def settings(job: Job, prompts: PromptSet, kept: Mapping[str, str]) -> dict[str,
         "prompts": {
             label: list(texts) for label, texts in zip(prompts.labels, prompts.prompts, strict=True)
         },
+        "head": job.question.head.digest if job.question.head else None,
         "scoring": job.question.scoring.described(),
         "decode": job.inputs.decode.described(),
         "shard": str(job.inputs.shard) if job.inputs.shard else None,

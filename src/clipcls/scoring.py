@@ -41,7 +41,7 @@ def class_matrix(text_embeddings: Float32, prompts_per_label: Sequence[int]) -> 
     return classes.astype(np.float32)
 
 
-def softmax(logits: Float32) -> Float64:
+def softmax(logits: NDArray[np.floating]) -> Float64:
     """Return probabilities of (..., C) logits that add up to 1 along the last axis."""
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=-1, keepdims=True)
@@ -89,22 +89,22 @@ class Scorer:
 
     Attributes:
         labels: The C labels.
-        classes: (C, D) float32 class embeddings, L2-normalised.
+        classes: (C, D) float32 class embeddings, L2-normalised; or the weights of a head.
         scale: The model's own logit scale, already exponentiated; never a constant 100.
-        bias: The model's own logit bias (SigLIP), 0 where it has none.
+        bias: The model's own logit bias (SigLIP), 0 where it has none; or (C,) float32 of a head.
         options: Softmax or sigmoid, threshold and margin.
     """
 
     labels: tuple[str, ...]
     classes: Float32
     scale: float
-    bias: float
+    bias: float | Float32
     options: ScoringOptions
 
     def __call__(self, image: Embedded) -> Prediction:
         """Score one image; no other image takes part, so no batch size can change the result."""
         similarities: Float32 = self.classes @ image.embedding
-        logits = (similarities * np.float32(self.scale) + np.float32(self.bias)).astype(np.float32)
+        logits = (similarities * np.float32(self.scale) + self.bias).astype(np.float32)
         if self.options.calibration is not None:
             logits = calibrated(logits, self.options.calibration)
         probabilities = sigmoid(logits) if self.options.multi_label else softmax(logits)

@@ -16,6 +16,7 @@ from clipcls.evaluation.calibration import Calibrated
 from clipcls.evaluation.compare import Comparison, Outcome
 from clipcls.evaluation.metrics import Metrics
 from clipcls.evaluation.search import FOLDS, LABELS, TEMPLATES, Found
+from clipcls.learning.learn import Learned
 
 _MOST_CLASSES = 20
 """Classes of a table before only the worst are shown."""
@@ -213,6 +214,67 @@ def _calibration_lines(found: Calibrated, wished: float | None) -> Iterator[str]
             )
     if found.fitted < _FEW_IMAGES:
         yield f"With {said(found.fitted, 'image')} to fit on, this is a first guess: label more"
+
+
+def show_learned(found: Learned, path: Path) -> None:
+    """Print how good a head is beside zero-shot, and which of the two was written."""
+    console = stdout_console(least=60)
+    judged, tried = found.judged, found.fitted
+    images = sum(found.per_label.values())
+    settings = ", ".join(f"{name} {value:.3g}" for name, value in tried.settings.items())
+    console.print(
+        plain(
+            f"{said(images, 'image')}, {said(len(found.per_label), 'label')}, model"
+            f" {found.head.model}; {tried.method} ({settings})"
+        )
+    )
+    times = f", {judged.repeats} times" if judged.repeats > 1 else ""
+    console.print(
+        plain(
+            f"Judged on {said(judged.images, 'image')} by cross-validation with"
+            f" {judged.folds} folds{times}"
+        )
+    )
+    console.print()
+    wide = ("95 % interval", "left")
+    table = _table(("", "left"), ("zero-shot", "right"), wide, ("head", "right"), wide)
+    both = [(_value("", f.value), _interval("", f)) for f in (judged.zero_shot, judged.head)]
+    table.add_row("accuracy", *both[0], *both[1])
+    for name in ("log_loss", "calibration_error"):
+        before, after = getattr(judged, name)
+        table.add_row(_TITLES[name], _value(name, before), "", _value(name, after), "")
+    console.print(table)
+    console.print()
+    for line in _verdict(found):
+        console.print(plain(line))
+    console.print(plain(f"Written to {path}; use it with --head {path}"))
+
+
+def _verdict(found: Learned) -> Iterator[str]:
+    difference = found.judged.difference
+    gain = f"{percent(difference.value)} ({_interval('', difference)})"
+    if found.judged.is_better:
+        yield f"The head is better beyond chance, by {gain}"
+    else:
+        yield f"No better than zero-shot beyond chance: by {gain}"
+        yield "What is written is the zero-shot classifier; with more labels, try again"
+
+
+def show_curve(found: Learned, picture: Path) -> None:
+    """Print accuracy against examples, and what the last step brought."""
+    console = stdout_console(least=60)
+    console.print()
+    table = _table(("of each label", "right"), ("accuracy", "right"), ("95 % interval", "left"))
+    for point in found.curve:
+        name = f"all, {point.examples}" if point.is_all else str(point.examples)
+        table.add_row(name, _value("", point.accuracy.value), _interval("", point.accuracy))
+    console.print(table)
+    console.print()
+    if len(found.curve) > 1:
+        before, last = found.curve[-2:]
+        gain = percent(last.accuracy.value - before.accuracy.value)
+        console.print(plain(f"From {before.examples} to {last.examples} of each label: {gain}"))
+    console.print(plain(f"Plotted in {picture}"))
 
 
 def _show_classes(console: Console, outcome: Outcome, metrics: Metrics) -> None:

@@ -21,6 +21,7 @@ from clipcls.cli import (
     classify,
     evaluate,
     explain,
+    learn,
     merge,
     models,
     prompts,
@@ -50,6 +51,7 @@ app.command("merge", cls=Command, epilog=merge.EPILOG)(merge.merge)
 app.command("evaluate", cls=Command, epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command("calibrate", cls=Command, epilog=calibrate.EPILOG)(calibrate.calibrate)
 app.command("explain", cls=Command, epilog=explain.EPILOG)(explain.explain)
+app.command("learn", cls=Command, epilog=learn.EPILOG)(learn.learn)
 app.command("similarity", cls=Command, epilog=similarity.EPILOG)(similarity.similarity)
 app.command("sort", cls=Command, epilog=sort.EPILOG)(sort.sort)
 app.command("report", cls=Command, epilog=report.EPILOG)(report.report)

@@ -13,6 +13,7 @@ from clipcls.cli._base import echo
 from clipcls.errors import OptionError
 
 if TYPE_CHECKING:
+    from clipcls.heads import Head
     from clipcls.labels import Label
     from clipcls.options import RuntimeOptions
     from clipcls.question import ModelChoice
@@ -76,11 +77,49 @@ def labels_and_templates(
     return chosen
 
 
-def model_choice(model: str | None, arch: str | None, runtime: RuntimeOptions) -> ModelChoice:
-    """Return which model answers; without a name, the default one."""
+def labels_or_head(
+    labels: list[str] | None,
+    label: list[str] | None,
+    labels_file: Path | None,
+    template: list[str] | None,
+    templates: str | None,
+    head: Path | None,
+    inputs: Sequence[str] = (),
+    *,
+    quiet: bool = False,
+    needed: bool = True,
+) -> tuple[tuple[Label, ...], tuple[str, ...], Head | None]:
+    """Return what `labels_and_templates` does, and the head that takes their place.
+
+    Raises:
+        UsageError: As from there; there are both, or the file is no head.
+    """
+    given = (labels, label, labels_file, template, templates)
+    learned = None
+    if head is not None:
+        from clipcls.heads import read_head
+
+        names = ("--labels", "--label", "--labels-file", "--template", "--templates")
+        for flag, value in zip(names, given, strict=True):
+            if value:
+                raise OptionError(
+                    f"{flag} and --head contradict each other: a head has its own labels, and does"
+                    " without prompts"
+                )
+        learned = read_head(head)
+    needed = needed and learned is None
+    return *labels_and_templates(*given, inputs=inputs, quiet=quiet, needed=needed), learned
+
+
+def model_choice(
+    model: str | None, arch: str | None, runtime: RuntimeOptions, head: Head | None = None
+) -> ModelChoice:
+    """Return which model answers; without a name, that of the head, else the default one."""
     from clipcls.models.names import default_model
     from clipcls.question import ModelChoice
 
+    if head is not None and model is None:
+        model, arch = head.model, arch or head.architecture
     return ModelChoice(default_model() if model is None else model, arch, runtime)
 
 
@@ -121,6 +160,15 @@ TemplatesFlag = Annotated[
         metavar="SET|FILE",
         help="A named set (see clipcls prompts) or a file of templates. Default: photo.",
         autocompletion=complete_set,
+    ),
+]
+HeadFlag = Annotated[
+    Path | None,
+    _labels(
+        "--head",
+        metavar="FILE",
+        help="A head that clipcls learn made, in place of labels and templates; it names its"
+        " model.",
     ),
 ]
 ModelFlag = Annotated[

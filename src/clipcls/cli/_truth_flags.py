@@ -77,6 +77,7 @@ def truth_options(
     seed: int,
     *,
     multi_label: bool = False,
+    group_column: str | None = None,
 ) -> TruthOptions:
     """Return what the flags below ask.
 
@@ -94,6 +95,7 @@ def truth_options(
         class_names=() if class_names is None else read_labels(class_names),
         ignore_unknown=ignore_unknown,
         multi_label=multi_label,
+        group_column=group_column,
         limit=limit,
         sample=sample,
         seed=seed,

@@ -53,6 +53,7 @@ def calibrate(
     labels_file: flags.LabelsFileFlag = None,
     template: flags.TemplateFlag = None,
     templates: flags.TemplatesFlag = None,
+    head: flags.HeadFlag = None,
     model: flags.ModelFlag = None,
     arch: flags.ArchFlag = None,
     precision: Annotated[
@@ -124,8 +125,8 @@ def calibrate(
         *(image_column, label_column, image_pattern, mapping, class_names),
         *(ignore_unknown, limit, sample, seed),
     )
-    asked, filled = flags.labels_and_templates(
-        labels, label, labels_file, template, templates, inputs=inputs, quiet=quiet, needed=False
+    asked, filled, learned = flags.labels_or_head(
+        *(labels, label, labels_file, template, templates, head), inputs, quiet=quiet, needed=False
     )
     from clipcls.console import TerminalObserver
     from clipcls.evaluation.calibration import CalibrationOptions, write_calibration
@@ -135,16 +136,17 @@ def calibrate(
     from clipcls.question import Inputs
     from clipcls.tables import show_calibration
 
-    reads = (*inputs, *map(str, filter(None, (labels_file, class_names, templates))))
+    reads = (*inputs, *map(str, filter(None, (labels_file, class_names, templates, head))))
     check_target(output, overwrite=overwrite, reads=reads)
     options = CalibrationOptions(bias, precision, coverage, held_out, seed)
     trial = Trial(
         inputs=Inputs(images, discovery, decode),
         table=table,
-        model=flags.model_choice(model, arch, runtime),
+        model=flags.model_choice(model, arch, runtime, learned),
         templates=filled,
         labels=asked,
         truth=truth_options,
+        head=learned,
     )
     own_process(max_megapixels)
     with TerminalObserver(run_flags.verbosity(quiet, verbose), summary=False) as observer:

@@ -66,6 +66,7 @@ def classify(
     labels_file: flags.LabelsFileFlag = None,
     template: flags.TemplateFlag = None,
     templates: flags.TemplatesFlag = None,
+    head: flags.HeadFlag = None,
     model: flags.ModelFlag = None,
     arch: flags.ArchFlag = None,
     output: run_flags.OutputFlag = None,
@@ -183,8 +184,8 @@ def classify(
     ray = run_flags.ray_options(engine, ray_address, num_gpus, partitions)
     if partitions is not None and (report is not None or sort_into is not None):
         raise OptionError("--partitions gives several files: merge them, then report and sort")
-    asked = flags.labels_and_templates(
-        labels, label, labels_file, template, templates, inputs=inputs, quiet=quiet
+    asked, filled, learned = flags.labels_or_head(
+        *(labels, label, labels_file, template, templates, head), inputs, quiet=quiet
     )
 
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
@@ -193,12 +194,12 @@ def classify(
 
     job = Job(
         inputs=Inputs(tuple(inputs), discovery=discovery, decode=decode, shard=part),
-        question=Question(*asked, scoring),
-        model=flags.model_choice(model, arch, runtime),
+        question=Question(asked, filled, scoring, learned),
+        model=flags.model_choice(model, arch, runtime, learned),
         output=output_options,
         reads=tuple(
             path
-            for path in (labels_file, Path(templates or ""), calibration)
+            for path in (labels_file, Path(templates or ""), calibration, head)
             if path and path.is_file()
         ),
     )

@@ -59,6 +59,7 @@ def evaluate(
     labels_file: flags.LabelsFileFlag = None,
     template: flags.TemplateFlag = None,
     templates: flags.TemplatesFlag = None,
+    head: flags.HeadFlag = None,
     model: flags.ModelFlag = None,
     arch: flags.ArchFlag = None,
     from_folders: truth_flags.FromFoldersFlag = False,
@@ -148,6 +149,7 @@ def evaluate(
         beside: dict[str, object] = {
             "--labels": labels or label or labels_file,
             "--template": template or templates,
+            "--head": head,
             "--model": model or arch,
             "--variant": variant or variants,
             "--threshold": threshold,
@@ -163,8 +165,8 @@ def evaluate(
         *(ignore_unknown, limit, sample, seed),
         multi_label=multi_label,
     )
-    asked, filled = flags.labels_and_templates(
-        labels, label, labels_file, template, templates, inputs=given, quiet=quiet, needed=False
+    asked, filled, learned = flags.labels_or_head(
+        *(labels, label, labels_file, template, templates, head), given, quiet=quiet, needed=False
     )
     from clipcls.console import TerminalObserver
     from clipcls.evaluation.report import check_folder
@@ -186,10 +188,9 @@ def evaluate(
             observer.joined(truth.report.lines())
             outcomes = [outcome]
         else:
-            given_inputs = Inputs(images, discovery, decode)
-            choice = flags.model_choice(model, arch, runtime)
-            changes = read_variants(variant or (), variants)
-            trial = Trial(given_inputs, table, choice, filled, asked, options, scoring, changes)
+            choice = flags.model_choice(model, arch, runtime, learned)
+            what = (Inputs(images, discovery, decode), table, choice, filled, asked, options)
+            trial = Trial(*what, scoring, read_variants(variant or (), variants), learned)
             truth, outcomes = tried(trial, observer)
         _tell(outcomes, truth, report, observer, as_json=as_json)
     raise typer.Exit(3 if any(outcome.failures for outcome in outcomes) else 0)

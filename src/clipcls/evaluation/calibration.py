@@ -91,6 +91,7 @@ class Calibrated:
             "clipcls": clipcls.__version__,
             "model": {"name": own.model, "fingerprint": own.model_fingerprint},
             "prompts": {label: list(texts) for label, texts in own.prompts},
+            "head": own.head,
             "temperature": own.temperature,
             "biases": dict(zip(labels, own.biases, strict=True)) if own.biases else None,
             "threshold": own.threshold,
@@ -130,6 +131,7 @@ def calibrate(outcome: Outcome, options: CalibrationOptions) -> Calibrated:
         prompts=tuple((label, tuple(texts)) for label, texts in prompts.items()),
         temperature=temperature,
         biases=biases,
+        head=outcome.made_by.get("head"),
     )
     logits = calibrated(scores.ranks.astype(np.float32), fitted)
     after = replace(
@@ -276,6 +278,7 @@ def read_calibration(path: Path) -> Calibration:
             temperature=float(content["temperature"]),
             biases=tuple(float(biases[label]) for label in prompts) if biases else (),
             threshold=None if threshold is None else float(threshold),
+            head=None if content["head"] is None else str(content["head"]),
         )
         fault = _fault(read, set(biases))
     except KeyError as error:
@@ -297,4 +300,5 @@ def _fault(read: Calibration, biased: set[str]) -> str:
         return "a bias is no finite number"
     if read.threshold is not None and not 0.0 <= read.threshold <= 1.0:
         return f"its threshold is {read.threshold}"
-    return "" if all(texts for _, texts in read.prompts) else "a label has no prompts"
+    # A label that a head has learned from examples alone has none.
+    return "" if read.head or all(texts for _, texts in read.prompts) else "a label has no prompts"

@@ -208,6 +208,7 @@ def _score_group(
                 "model": first.identity(device.precision),
                 "model_fingerprint": first.fingerprint(Precision.FP32),
                 "prompts": dict(zip(classifier.labels, classifier.prompts.prompts, strict=True)),
+                "head": variant.question.head.digest if variant.question.head else None,
                 "scoring": variant.question.scoring.described(),
             },
         )

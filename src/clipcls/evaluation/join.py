@@ -67,6 +67,8 @@ class Values:
         names: What it may be called, in lower case.
         column: The user's choice; None guesses.
         labels: A column of nothing but these is it too.
+        chosen_too: Whether rows that somebody chose are joined too, beside those drawn at random.
+        group_column: A column that says which images belong together; None for no such column.
     """
 
     kind: str
@@ -74,13 +76,25 @@ class Values:
     names: Sequence[str]
     column: str | None = None
     labels: tuple[Label, ...] = ()
+    chosen_too: bool = False
+    group_column: str | None = None
 
 
 class Found(NamedTuple):
-    """An image with what a table says of it."""
+    """An image with what a table says of it.
+
+    Attributes:
+        ref: The image.
+        value: The cell of the column that is wanted.
+        group: The cell of the group column.
+        counts: Whether figures may be made of it: not of a row that somebody chose, where others
+            were drawn at random.
+    """
 
     ref: ImageRef
     value: str
+    group: str = ""
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -158,34 +172,36 @@ def join_rows(
     frame = read_table(table)
     images = Images(refs, roots)
     notes: list[str] = []
-    column = values.column
-    if column is not None:
-        check_column(column, frame.columns, str(table), values.flag)
+    if values.column is not None:
+        check_column(values.column, frame.columns, str(table), values.flag)
+    groups = _group_cells(frame, table, values.group_column)
     names, used = _image_names(frame, table, images, naming, values, notes)
-    column = column or _guess_column(frame, table, used, values, notes)
+    column = values.column or _guess_column(frame, table, used, values, notes)
     by_stem = max((False, True), key=lambda stem: images.count(names, by_stem=stem))
     missing, ambiguous = [], []
     counts = _counting_rows(frame, notes)
     chosen: set[int] = set()
-    claims: dict[int, list[str]] = defaultdict(list)
+    claims: dict[int, list[int]] = defaultdict(list)
     matches = _of_own_folders(names, [images.find(n, by_stem=by_stem) for n in names], images)
-    for name, value, found, is_counted in zip(names, frame[column], matches, counts, strict=True):
-        if not is_counted:
+    for row, (name, found, is_counted) in enumerate(zip(names, matches, counts, strict=True)):
+        if not is_counted and not values.chosen_too:
             chosen.update(found)
         elif len(found) == 1:
-            claims[found[0]].append(value)
+            claims[found[0]].append(row)
         elif found:
             several = " and ".join(refs[i].path for i in found[:2])
             ambiguous.append((name, f"names {len(found)} images: {several}"))
         else:
             missing.append(name)
     pairs = []
-    for place, claimed in claims.items():
-        different = list(dict.fromkeys(claimed))
+    cells = list(frame[column])
+    for place, rows in claims.items():
+        different = list(dict.fromkeys(cells[row] for row in rows))
         if len(different) > 1:
             ambiguous.append((refs[place].path, f"is {' and '.join(different[:2])} in the table"))
         else:
-            pairs.append(Found(refs[place], different[0]))
+            counted = any(counts[row] for row in rows)
+            pairs.append(Found(refs[place], different[0], groups[rows[0]], counted))
     if not pairs:
         how = naming.image_pattern or f"column '{used[0]}'"
         raise InputError(_nothing_joins(table, how, names, images, ambiguous))
@@ -198,9 +214,17 @@ def join_rows(
             refs[i].path for i in images.places if i not in claims and i not in chosen
         ),
         ambiguous=tuple(ambiguous),
-        not_by_chance=counts.count(False),
+        not_by_chance=0 if values.chosen_too else counts.count(False),
     )
     return pairs, report
+
+
+def _group_cells(frame: pd.DataFrame, table: Path, column: str | None) -> list[str]:
+    """Return the group of each row, empty where there is no such column."""
+    if column is None:
+        return [""] * len(frame)
+    check_column(column, frame.columns, str(table), "--group-column")
+    return list(frame[column])
 
 
 def _counting_rows(frame: pd.DataFrame, notes: list[str]) -> list[bool]:
@@ -506,7 +530,7 @@ def _filled(pattern: str, frame: pd.DataFrame, table: Path) -> tuple[list[str], 
 def _guess_column(
     frame: pd.DataFrame, table: Path, used: Sequence[str], values: Values, notes: list[str]
 ) -> str:
-    others = [name for name in frame.columns if name not in used]
+    others = [name for name in frame.columns if name not in (*used, values.group_column)]
     named = [name for name in others if name.lower() in values.names]
     if not named and values.labels:
         keys = {name_key(label.name) for label in values.labels}

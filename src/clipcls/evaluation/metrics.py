@@ -204,7 +204,7 @@ def measure(scores: Scores) -> Metrics:
     }
     ranking = min(RESAMPLES, max(200, int(_MOST_WORK / (images * count))))
     losses = {"log_loss": scores.log_losses, "brier_score": scores.brier_scores}
-    calibration = _calibration_error(scores)
+    calibration = calibration_error(scores)
     functions = [means_of(means | losses), _confusion_figures(scores), calibration]
     drawn = bootstrap(functions, images, RESAMPLES)
     if scores.depth == count:
@@ -305,7 +305,7 @@ def _ranking_points(truth: Bools, scores: Floats) -> dict[str, float | None]:
     }
 
 
-def _calibration_error(scores: Scores) -> Weighted:
+def calibration_error(scores: Scores) -> Weighted:
     """Expected calibration error: mean distance of confidence and accuracy over the bins."""
     in_bins = grouping(scores.bins, BINS)
     gaps = scores.best_is_right - scores.confidence

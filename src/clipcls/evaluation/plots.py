@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.text import Text
 
+from clipcls.evaluation.bootstrap import Figure as Share
 from clipcls.outputs.base import write_file
 from clipcls.records import UNKNOWN
 from clipcls.text import visible
@@ -322,6 +323,37 @@ def draw_classes(
     axes.grid(axis="x")
     # As the legend's title, because a title of the figure would lie upon the legend.
     figure.legend(loc="outside upper center", ncols=3, title=title, title_fontsize=11)
+    return figure
+
+
+@_styled()
+def draw_learning_curve(points: Sequence[tuple[int, Share]], zero_shot: float) -> Figure:
+    """Draw accuracy against examples of each label, with its intervals, beside zero-shot.
+
+    Args:
+        points: (examples, accuracy), ascending.
+        zero_shot: The accuracy without examples.
+
+    Returns:
+        The figure.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
+
+    counts = [count for count, _ in points]
+    values, lows, highs = zip(*((p.value, p.low, p.high) for _, p in points), strict=True)
+    figure = Figure(figsize=(6.5, 4.2))
+    axes = figure.add_subplot()
+    axes.axhline(zero_shot, color="black", linestyle="--", label="zero-shot")
+    axes.fill_between(counts, lows, highs, color=_LIGHT_BLUE, alpha=0.5, linewidth=0)
+    axes.plot(counts, values, "o-", color=BLUE, label="head")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(xlabel="examples of each label", ylabel="accuracy on images held out")
+    axes.set_title("Learning curve, with 95 % intervals")
+    axes.legend(loc="lower right")
+    axes.grid()
     return figure
 
 

@@ -88,7 +88,7 @@ def read_pairs(
             f"{table}: no row for {len(missing)} of {len(refs)} images ({missing[0]}): add rows to"
             " the file of --pairs, or leave the images out with --exclude"
         )
-    texts = {ref.path: text for ref, text in pairs}
+    texts = {pair.ref.path: pair.value for pair in pairs}
     return [texts[ref.path] for ref in refs]
 
 

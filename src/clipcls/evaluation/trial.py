@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from clipcls.evaluation.compare import Outcome, Variant, score_variants
 from clipcls.evaluation.truth import Truth, TruthOptions, find_truth
 from clipcls.evaluation.variants import Changes, make_variants
+from clipcls.heads import Head
 from clipcls.labels import Label, make_labels
 from clipcls.observer import Observer
 from clipcls.options import ScoringOptions
@@ -32,6 +33,7 @@ class Trial:
         scoring: How logits become predictions.
         model: Which model answers.
         changes: Variant -> what it does otherwise; without any, the above is all that is asked.
+        head: What gives the logits in place of labels and templates.
     """
 
     inputs: Inputs
@@ -42,6 +44,7 @@ class Trial:
     truth: TruthOptions = field(default_factory=TruthOptions)
     scoring: ScoringOptions = field(default_factory=ScoringOptions)
     changes: Mapping[str, Changes] = field(default_factory=dict)
+    head: Head | None = None
 
 
 def evaluate(
@@ -63,9 +66,10 @@ def evaluate(
     observer = observer or Observer()
     own = next((change.labels for change in trial.changes.values() if change.labels), ())
     # Their names only: the wordings are what that variant does otherwise.
-    names = make_labels([label.name for label in own]) if own else ()
-    truth = find_truth(trial.inputs, trial.table, trial.labels or names, trial.truth)
+    names = trial.head.labels if trial.head else [label.name for label in own]
+    named = make_labels(names) if names else ()
+    truth = find_truth(trial.inputs, trial.table, trial.labels or named, trial.truth)
     observer.joined(truth.report.lines())
-    question = Question(truth.labels, trial.templates, trial.scoring)
+    question = Question(truth.labels, trial.templates, trial.scoring, trial.head)
     variants = make_variants(Variant("base", question, trial.model), trial.changes)
     return truth, score_variants(truth, variants, trial.inputs.decode, observer, encoder)

@@ -46,6 +46,9 @@ class TruthOptions:
         class_names: The labels that the truth values 0, 1, ... stand for.
         ignore_unknown: Whether rows are left out whose truth is no label.
         multi_label: Whether a cell holds any number of labels, separated by `;`.
+        to_learn: Whether the images are to be learned from: then those that somebody chose take
+            part too, and a truth value that is no label becomes one.
+        group_column: A column that says which images belong together.
         limit: Only the first so many.
         sample: A random choice of so many.
         seed: Of that choice.
@@ -57,6 +60,8 @@ class TruthOptions:
     class_names: tuple[Label, ...] = ()
     ignore_unknown: bool = False
     multi_label: bool = False
+    to_learn: bool = False
+    group_column: str | None = None
     limit: int | None = None
     sample: int | None = None
     seed: int = 0
@@ -78,12 +83,16 @@ class Truth:
         refs: The N images.
         values: N tuples of label names: one each or, with several labels to an image, any number.
         report: What did not come together.
+        groups: N cells of the group column, empty where there is none.
+        counts: N: whether figures may be made of it, as in `Found`.
     """
 
     labels: tuple[Label, ...]
     refs: tuple[ImageRef, ...]
     values: tuple[tuple[str, ...], ...]
     report: JoinReport
+    groups: tuple[str, ...] = ()
+    counts: tuple[bool, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -136,10 +145,14 @@ def join_truth(
     Raises:
         UsageError: A column, pattern, map or label that is not there, or nothing joins.
     """
+    if table is None and options.group_column is not None:
+        raise OptionError("--group-column is a column of a table: give one, without --from-folders")
     if table is None:
         return _truth_of_folders(refs, roots, labels, options)
     values = Values(
-        "truth", "--label-column", LABEL_NAMES, options.label_column, tuple(labels or ())
+        *("truth", "--label-column", LABEL_NAMES, options.label_column, tuple(labels or ())),
+        chosen_too=options.to_learn,
+        group_column=options.group_column,
     )
     pairs, report = join_rows(refs, roots, table, values, options.naming)
     return _settled(pairs, labels, options, report)
@@ -182,6 +195,13 @@ def _settled(
     chosen = tuple(labels) if labels else _labels_of(seen, options, notes)
     known = _value_map(seen, chosen, options)
     unknown = {value: count for value, count in seen.items() if value not in known}
+    if unknown and options.to_learn and not options.ignore_unknown:
+        more = sorted(unknown, key=name_order)
+        _check_no_numbers(more)
+        notes.append(f"without prompts, learned from examples alone: {listed(more)}")
+        chosen = make_labels([*chosen, *more])
+        known |= {value: value for value in more}
+        unknown = {}
     if unknown and not options.ignore_unknown:
         raise OptionError(_unknown_message(unknown, chosen))
     # With several labels to an image, none of them is an answer too.
@@ -211,6 +231,8 @@ def _settled(
             without_truth=(*report.without_truth, *(() if options.multi_label else empty)),
             left_out=len(kept) - len(places),
         ),
+        groups=tuple(kept[place][0].group for place in places),
+        counts=tuple(kept[place][0].counts for place in places),
     )
 
 
@@ -230,16 +252,21 @@ def _labels_of(values: Iterable[str], options: TruthOptions, notes: list[str]) -
     mapped = {value for value, _ in options.mapping}
     rest = sorted((value for value in values if value not in mapped), key=name_order)
     names = list(dict.fromkeys([*targets, *(() if options.ignore_unknown and targets else rest)]))
+    _check_no_numbers(names)
+    notes.append(f"the labels are those of the truth: {listed(names)}")
+    if not options.multi_label and any(";" in name for name in names):
+        notes.append("a cell with ; is one label here; --multi-label takes it for several")
+    return make_labels(names)
+
+
+def _check_no_numbers(names: Sequence[str]) -> None:
+    """Refuse to call labels by numbers."""
     numbers = [name for name in names if re.fullmatch(r"[+-]?\d+(\.\d*)?", name)]
     if numbers:
         raise OptionError(
             f"the truth values are {listed(names)}: say what the numbers mean, with"
             f" --map {numbers[0]}=NAME,... or --class-names FILE"
         )
-    notes.append(f"the labels are those of the truth: {listed(names)}")
-    if not options.multi_label and any(";" in name for name in names):
-        notes.append("a cell with ; is one label here; --multi-label takes it for several")
-    return make_labels(names)
 
 
 def _value_map(

@@ -166,9 +166,9 @@ def make_variants(base: Variant, changes: Mapping[str, Changes]) -> tuple[Varian
                     f" variant '{visible(name)}' (label=wording gives a label its own text)"
                 )
             # In one order, so that the scores of all variants stand side by side.
-            question = replace(question, labels=tuple(own[label] for label in names))
+            question = replace(question, labels=tuple(own[label] for label in names), head=None)
         if change.templates is not None:
-            question = replace(question, templates=change.templates)
+            question = replace(question, templates=change.templates, head=None)
         if change.model is not None:
             model = replace(model, word=change.model, architecture=change.architecture)
         elif change.architecture is not None:

@@ -27,7 +27,10 @@ from clipcls.text import printable_path
 VERSION = 1
 """Version of the layout of the file."""
 
-COMPARED = ("versions", "prompts", "scoring", "decode", "output", "shard", "device_kind", "model")
+COMPARED = (
+    *("versions", "prompts", "head", "scoring", "decode", "output", "shard", "device_kind"),
+    "model",
+)
 """The keys that must be equal for two runs to give equal rows."""
 
 SUMMARY = ("images", "failed", "counts", "reasons", "skipped", "skipped_paths")
