@@ -41,6 +41,7 @@ from clipcls.prompts import DEFAULT_SET, PromptSet, build_prompts, make_template
 from clipcls.question import ModelChoice, Question
 from clipcls.records import Failure, Prediction, Record
 from clipcls.scoring import Scorer, check_labels_fit, class_matrix, score
+from clipcls.unknown import competing_words, embed_words
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -85,6 +86,7 @@ class Classifier:
         prompts: The labels with their finished prompts.
         warn: Told what the user should know, when the model is loaded; Python's own warnings by
             default.
+        tell: Told of work that takes a while; silent by default.
 
     Raises:
         ClipclsError: See `clipcls.errors`.
@@ -100,8 +102,12 @@ class Classifier:
         decode: DecodeOptions | None = None,
         runtime: RuntimeOptions | None = None,
     ) -> None:
-        self.prompts = build_prompts(make_labels(labels), make_templates(templates))
+        named, filled = make_labels(labels), make_templates(templates)
+        self.prompts = build_prompts(named, filled)
+        self._wordings = [wording for label in named for wording in label.wordings]
+        self._template = filled[0]
         self.warn: Callable[[str], None] = _warn
+        self.tell: Callable[[str], None] = lambda text: None
         self._scoring = scoring or ScoringOptions()
         self._decode = decode or DecodeOptions()
         self._runtime = runtime or RuntimeOptions()
@@ -250,12 +256,18 @@ class Classifier:
             raise ModelError(
                 f"{encoder.name} gives no finite numbers for the prompts (--precision fp32)"
             )
+        unknown = self._scoring.unknown
+        words = None
+        if unknown is not None:
+            found = competing_words(unknown.words, self._wordings)
+            words = embed_words(encoder, found, self._template, classes, self.tell)
         return Scorer(
             labels=self.labels,
             classes=classes,
             scale=encoder.logit_scale,
             bias=encoder.logit_bias,
             options=self._scoring,
+            words=words,
         )
 
     def classify(self, paths: PathLike | Iterable[PathLike]) -> Iterator[Record]:

@@ -19,6 +19,8 @@ GROUPS = (("probabilities", ""), ("logits", "logit:"), ("similarities", "similar
 """(key in JSON, prefix of the columns) of each group of one number per label, in order."""
 BEFORE, AFTER = ("path", "prediction", "probability"), ("note", "error")
 """The columns of every output that stand before and after the scores."""
+P_UNKNOWN = "p_unknown"
+"""With `--unknown`, the last of the scores: how much speaks for none of the labels."""
 TRUTH = "truth"
 """The column after the path in the `predictions.csv` of an evaluation."""
 CHOSEN_BY = "chosen_by"
@@ -58,12 +60,14 @@ class Columns:
         top_k: None for a column per label, else how many of the best labels are written.
         logits: Whether raw logits are written too.
         similarities: Whether raw cosine similarities are written too.
+        unknown: Whether `p_unknown` is written too.
     """
 
     labels: tuple[str, ...]
     top_k: int | None = None
     logits: bool = False
     similarities: bool = False
+    unknown: bool = False
 
     def __post_init__(self) -> None:
         twice = [name for name, count in Counter(self.names).items() if count > 1]
@@ -95,7 +99,7 @@ class Columns:
         """All column names, in order."""
         top = [name for pair in self.top_names for name in pair]
         scores = [prefix + label for _, prefix in self.groups for label in self.labels]
-        return (*BEFORE, *top, *scores, *AFTER)
+        return (*BEFORE, *top, *scores, *([P_UNKNOWN] if self.unknown else []), *AFTER)
 
     @cached_property
     def texts(self) -> frozenset[str]:
@@ -110,6 +114,7 @@ class Columns:
         if isinstance(record, Failure):
             return Row(path, error=printable_path(record.reason))
         groups = [getattr(record, key) for key, _ in self.groups]
-        numbers = np.concatenate([[record.probability], *groups])
+        last = [record.p_unknown] if self.unknown else []
+        numbers = np.concatenate([[record.probability], *groups, np.array(last, np.float64)])
         top = tuple(record.ranking(len(self.top_names))) if self.top_k else ()
         return Row(path, record.prediction, numbers, top, printable_path(record.note))

@@ -45,6 +45,7 @@ class Prediction:
         logits: (C,) float32, `scale * similarity + bias`, calibrated where a calibration is used.
         similarities: (C,) float32, cosine similarity of image and class embedding.
         note: Empty, or what is worth knowing about the image (a truncated one was accepted).
+        p_unknown: How much speaks for none of the labels (0 to 1); None where it was not asked.
     """
 
     index: int
@@ -56,6 +57,7 @@ class Prediction:
     logits: NDArray[np.float32]
     similarities: NDArray[np.float32]
     note: str = ""
+    p_unknown: float | None = None
 
     def ranking(self, k: int | None = None) -> list[tuple[str, float]]:
         """Return the `k` best (label, probability) pairs, best first; all of them by default.

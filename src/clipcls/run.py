@@ -26,6 +26,7 @@ from clipcls.inputs.decode import is_candidate
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.urls import redacted
 from clipcls.inputs.walk import Discovery
+from clipcls.lexicon import digest
 from clipcls.observer import Observer
 from clipcls.options import OutputOptions, Precision
 from clipcls.outputs import SavedRow
@@ -86,8 +87,11 @@ def run(
     observer = observer or Observer()
     output = job.output
     classifier = ask(job.question, job.model, job.inputs.decode, encoder)
-    classifier.warn = observer.warned
-    columns = Columns(classifier.labels, output.top_k, output.logits, output.similarities)
+    classifier.warn, classifier.tell = observer.warned, observer.noted
+    columns = Columns(
+        *(classifier.labels, output.top_k, output.logits, output.similarities),
+        unknown=job.question.scoring.unknown is not None,
+    )
     inputs = _Listed(job, stdin)
     with open_sink(output, columns, _settings(job, classifier.prompts), stdout) as sink:
         if sink.complete is not None:
@@ -203,11 +207,14 @@ class _Listed(Iterator[ImageRef]):
 
 def _settings(job: Job, prompts: PromptSet) -> dict[str, Any]:
     """The part of the manifest that is known before a model is loaded."""
+    unknown = job.question.scoring.unknown
+    own = {} if unknown is None or unknown.words is not None else {"lexicon": digest()}
     return {
         "versions": {
             "clipcls": clipcls.__version__,
             "open_clip": version("open_clip_torch"),
             "torch": version("torch"),
+            **own,
         },
         "prompts": {
             label: list(texts) for label, texts in zip(prompts.labels, prompts.prompts, strict=True)

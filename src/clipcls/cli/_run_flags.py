@@ -18,6 +18,8 @@ from clipcls.options import (
     RuntimeOptions,
     ScoringOptions,
     Truncated,
+    Unknown,
+    UnknownOptions,
 )
 
 if TYPE_CHECKING:
@@ -82,7 +84,11 @@ def verbosity(quiet: bool, verbose: bool) -> Verbosity:
 
 
 def scoring_options(
-    multi_label: bool, threshold: float | None, margin: float | None, calibration: Path | None
+    multi_label: bool,
+    threshold: float | None,
+    margin: float | None,
+    calibration: Path | None,
+    unknown: UnknownOptions | None = None,
 ) -> ScoringOptions:
     """Return how logits become predictions.
 
@@ -90,10 +96,31 @@ def scoring_options(
         UsageError: A value is not allowed, or the calibration cannot be read.
     """
     if calibration is None:
-        return ScoringOptions(multi_label, threshold, margin)
+        return ScoringOptions(multi_label, threshold, margin, unknown=unknown)
     from clipcls.evaluation.calibration import read_calibration
 
-    return ScoringOptions(multi_label, threshold, margin, read_calibration(calibration))
+    return ScoringOptions(multi_label, threshold, margin, read_calibration(calibration), unknown)
+
+
+def unknown_options(
+    unknown: Unknown | None, words: Path | None, threshold: float | None = None
+) -> UnknownOptions | None:
+    """Return which words compete with the labels, None for none.
+
+    Raises:
+        OptionError: Something is said about them and they are not asked for, or the file of own
+            words cannot be used.
+    """
+    for flag, value in (("--unknown-words", words), ("--unknown-threshold", threshold)):
+        if unknown is None and value is not None:
+            raise OptionError(f"{flag} needs --unknown auto: add it")
+    if unknown is None:
+        return None
+    if words is None:
+        return UnknownOptions(threshold=threshold)
+    from clipcls.lexicon import read_words
+
+    return UnknownOptions(read_words(words), threshold)
 
 
 OutputFlag = Annotated[
@@ -147,6 +174,30 @@ CalibrationFlag = Annotated[
         "--calibration",
         metavar="FILE",
         help="Use what clipcls calibrate found for these labels, prompts and model.",
+    ),
+]
+
+UnknownFlag = Annotated[
+    Unknown | None,
+    _scoring(
+        "--unknown",
+        help="auto: predict 'unknown' where common nouns fit an image better than all labels, and"
+        " add the column p_unknown.",
+    ),
+]
+UnknownWordsFlag = Annotated[
+    Path | None,
+    _scoring(
+        "--unknown-words", metavar="FILE", help="Words of your own in place of those, one a line."
+    ),
+]
+UnknownThresholdFlag = Annotated[
+    float | None,
+    _scoring(
+        "--unknown-threshold",
+        metavar="P",
+        help="Predict 'unknown' when p_unknown is above this (0 to 1).  [default: 0.5, or what"
+        " --calibration says]",
     ),
 ]
 

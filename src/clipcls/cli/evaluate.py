@@ -68,6 +68,7 @@ def evaluate(
     mapping: truth_flags.MapFlag = None,
     class_names: truth_flags.ClassNamesFlag = None,
     ignore_unknown: truth_flags.IgnoreUnknownFlag = False,
+    other_as: truth_flags.OtherAsFlag = None,
     limit: truth_flags.LimitFlag = None,
     sample: truth_flags.SampleFlag = None,
     seed: truth_flags.SeedFlag = 0,
@@ -113,6 +114,9 @@ def evaluate(
     threshold: run_flags.ThresholdFlag = None,
     margin: run_flags.MarginFlag = None,
     calibration: run_flags.CalibrationFlag = None,
+    unknown: run_flags.UnknownFlag = None,
+    unknown_words: run_flags.UnknownWordsFlag = None,
+    unknown_threshold: run_flags.UnknownThresholdFlag = None,
     recursive: run_flags.RecursiveFlag = True,
     exclude: run_flags.ExcludeFlag = None,
     fit: run_flags.FitFlag = Fit.MODEL,
@@ -134,7 +138,8 @@ def evaluate(
     verbose: run_flags.VerboseFlag = False,
 ) -> None:
     """Measure how good the predictions are, on images whose labels are known."""
-    scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration)
+    competing = run_flags.unknown_options(unknown, unknown_words, unknown_threshold)
+    scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration, competing)
     decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
     remote = RemoteOptions(
         downloads, download_timeout, max_megabytes=max_download, allow_private=allow_private_urls
@@ -153,6 +158,7 @@ def evaluate(
             "--threshold": threshold,
             "--margin": margin,
             "--calibration": calibration,
+            "--unknown": unknown,
         }
         _refuse_beside_predictions(given, from_folders, beside)
     images, table = truth_flags.split_inputs(
@@ -161,15 +167,14 @@ def evaluate(
     options = truth_flags.truth_options(
         *(image_column, label_column, image_pattern, mapping, class_names),
         *(ignore_unknown, limit, sample, seed),
-        multi_label=multi_label,
+        *(multi_label, competing is not None, other_as),
     )
     asked, filled = flags.labels_and_templates(
         labels, label, labels_file, template, templates, inputs=given, quiet=quiet, needed=False
     )
     from clipcls.console import TerminalObserver
+    from clipcls.evaluation import trial as trials
     from clipcls.evaluation.report import check_folder
-    from clipcls.evaluation.trial import Trial
-    from clipcls.evaluation.trial import evaluate as tried
     from clipcls.evaluation.variants import read_variants
     from clipcls.page.build import PAGE, check_page
     from clipcls.question import Inputs
@@ -182,15 +187,14 @@ def evaluate(
         if predictions is not None:
             from clipcls.evaluation.predictions import judge_predictions
 
-            truth, outcome = judge_predictions(predictions, table, options)
+            truth, *outcomes = judge_predictions(predictions, table, options)
             observer.joined(truth.report.lines())
-            outcomes = [outcome]
         else:
-            given_inputs = Inputs(images, discovery, decode)
+            where = Inputs(images, discovery, decode)
             choice = flags.model_choice(model, arch, runtime)
             changes = read_variants(variant or (), variants)
-            trial = Trial(given_inputs, table, choice, filled, asked, options, scoring, changes)
-            truth, outcomes = tried(trial, observer)
+            trial = trials.Trial(where, table, choice, filled, asked, options, scoring, changes)
+            truth, outcomes = trials.evaluate(trial, observer)
         _tell(outcomes, truth, report, observer, as_json=as_json)
     raise typer.Exit(3 if any(outcome.failures for outcome in outcomes) else 0)
 

@@ -75,7 +75,8 @@ class Shards:
         """The columns of all of them."""
         asked = self.manifest["output"]
         labels = tuple(self.manifest["prompts"])
-        return Columns(labels, asked["top_k"], asked["logits"], asked["similarities"])
+        unknown = self.manifest["scoring"].get("unknown") is not None
+        return Columns(labels, asked["top_k"], asked["logits"], asked["similarities"], unknown)
 
 
 def read_shards(paths: Iterable[str | os.PathLike[str]]) -> Shards:
