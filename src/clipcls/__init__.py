@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         SortBy,
         SortOptions,
         Truncated,
+        UnknownOptions,
     )
     from clipcls.outputs.merge import merge_shards, read_shards
     from clipcls.outputs.results import read_results
@@ -54,6 +55,7 @@ __all__ = [
     "SortBy",
     "SortOptions",
     "Truncated",
+    "UnknownOptions",
     "__version__",
     "merge_shards",
     "read_results",
@@ -78,6 +80,7 @@ _HOMES = {
     "SortBy": "options",
     "SortOptions": "options",
     "Truncated": "options",
+    "UnknownOptions": "options",
     "merge_shards": "outputs.merge",
     "read_results": "outputs.results",
     "read_shards": "outputs.merge",

@@ -52,6 +52,7 @@ from clipcls.prompts import DEFAULT_SET, PromptSet, build_prompts, make_template
 from clipcls.question import ModelChoice, Question
 from clipcls.records import Failure, Prediction, Record
 from clipcls.scoring import Scorer, check_labels_fit, class_matrix, score
+from clipcls.unknown import competing_words, embed_words
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -64,6 +65,10 @@ PathLike = str | os.PathLike[str]
 
 def _warn(message: str) -> None:
     warnings.warn(message, stacklevel=2)
+
+
+def _say_nothing(message: str) -> None:
+    pass
 
 
 class Classifier:
@@ -98,6 +103,7 @@ class Classifier:
         prompts: The labels with their finished prompts (of a head, those it was learned on from).
         warn: Told what the user should know, when the model is loaded; Python's own warnings by
             default.
+        tell: Told of work that takes a while; silent by default.
 
     Raises:
         ClipclsError: See `clipcls.errors`.
@@ -115,8 +121,9 @@ class Classifier:
         runtime: RuntimeOptions | None = None,
     ) -> None:
         self._head = read_head(Path(head)) if isinstance(head, (str, os.PathLike)) else head
-        self.prompts = _asked(labels, templates, self._head)
+        self.prompts, self._wordings, self._template = _asked(labels, templates, self._head)
         self.warn: Callable[[str], None] = _warn
+        self.tell: Callable[[str], None] = _say_nothing
         self._scoring = scoring or ScoringOptions()
         self._decode = decode or DecodeOptions()
         self._runtime = runtime or RuntimeOptions()
@@ -125,6 +132,11 @@ class Classifier:
             raise OptionError(
                 "--head and --multi-label contradict each other: a head is learned for one label"
                 " to an image"
+            )
+        if self._head is not None and self._scoring.unknown is not None:
+            raise OptionError(
+                "--head and --unknown contradict each other: words compete with prompts, and a head"
+                " does without prompts"
             )
         if self._scoring.calibration is not None:
             _check_calibrated_head(self._scoring.calibration, self._head)
@@ -138,8 +150,9 @@ class Classifier:
 
     def __getstate__(self) -> dict[str, object]:
         """Return what another process needs to be the same classifier, where nothing is loaded."""
-        kept = ("prompts", "_scoring", "_decode", "_runtime", "_model", "_settled")
-        return {"warn": _warn, **{name: self.__dict__[name] for name in kept}}
+        asked = ("prompts", "_wordings", "_template", "_head", "_scoring")
+        kept = (*asked, "_decode", "_runtime", "_model", "_settled")
+        return {"warn": _warn, "tell": _say_nothing, **{name: vars(self)[name] for name in kept}}
 
     def elsewhere(self, runtime: RuntimeOptions) -> Classifier:
         """Return the same classifier, where nothing is loaded, for another machine."""
@@ -314,12 +327,18 @@ class Classifier:
             raise ModelError(
                 f"{encoder.name} gives no finite numbers for the prompts (--precision fp32)"
             )
+        unknown = self._scoring.unknown
+        words = None
+        if unknown is not None:
+            found = competing_words(unknown.words, self._wordings)
+            words = embed_words(encoder, found, self._template, classes, self.tell)
         return Scorer(
             labels=self.labels,
             classes=classes,
             scale=encoder.logit_scale,
             bias=encoder.logit_bias,
             options=self._scoring,
+            words=words,
         )
 
     def classify(self, paths: PathLike | Iterable[PathLike]) -> Iterator[Record]:
@@ -394,8 +413,12 @@ class Classifier:
             )
 
 
-def _asked(labels: Labels | None, templates: str | Sequence[str], head: Head | None) -> PromptSet:
-    """Return the labels and prompts in question; those of a head are finished.
+def _asked(
+    labels: Labels | None, templates: str | Sequence[str], head: Head | None
+) -> tuple[PromptSet, list[str], str]:
+    """Return the labels and prompts in question, all wordings and the first template.
+
+    Those of a head are finished, and have neither.
 
     Raises:
         OptionError: There are a head and labels.
@@ -405,10 +428,12 @@ def _asked(labels: Labels | None, templates: str | Sequence[str], head: Head | N
     if head is None and labels is None:
         raise LabelError("no labels: give labels, or a head that has some")
     if head is None:
-        return build_prompts(make_labels(labels or ()), make_templates(templates))
+        named, filled = make_labels(labels or ()), make_templates(templates)
+        wordings = [wording for label in named for wording in label.wordings]
+        return build_prompts(named, filled), wordings, filled[0]
     if labels is not None:
         raise OptionError("labels and a head contradict each other: a head has its own labels")
-    return PromptSet(head.labels, head.prompts)
+    return PromptSet(head.labels, head.prompts), [], ""
 
 
 def _head_scorer(head: Head, options: ScoringOptions) -> Scorer:

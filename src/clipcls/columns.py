@@ -24,6 +24,9 @@ BEFORE, AFTER = ("path", "prediction", "probability"), ("note", "error")
 """The columns of every output that stand before and after the scores."""
 TOP = "top"
 """The key in JSON of the best labels, with `top_k`."""
+
+P_UNKNOWN = "p_unknown"
+"""With `--unknown`, the last of the scores: how much speaks for none of the labels."""
 TRUTH = "truth"
 """The column after the path in the `predictions.csv` of an evaluation."""
 CHOSEN_BY = "chosen_by"
@@ -67,6 +70,7 @@ class Columns:
         similarities: Whether raw cosine similarities are written too.
         keep: Name -> type, as pyarrow spells it, of the columns of tables of images that are kept.
             They stand after the path.
+        unknown: Whether `p_unknown` is written too.
     """
 
     labels: tuple[str, ...]
@@ -74,6 +78,7 @@ class Columns:
     logits: bool = False
     similarities: bool = False
     keep: Mapping[str, str] = field(default_factory=dict)
+    unknown: bool = False
 
     def __post_init__(self) -> None:
         own = {*self.names[1 + len(self.keep) :], *BEFORE, TRUTH, TOP, *(key for key, _ in GROUPS)}
@@ -111,7 +116,8 @@ class Columns:
         """All column names, in order."""
         top = [name for pair in self.top_names for name in pair]
         scores = [prefix + label for _, prefix in self.groups for label in self.labels]
-        return (BEFORE[0], *self.keep, *BEFORE[1:], *top, *scores, *AFTER)
+        unknown = [P_UNKNOWN] if self.unknown else []
+        return (BEFORE[0], *self.keep, *BEFORE[1:], *top, *scores, *unknown, *AFTER)
 
     @cached_property
     def texts(self) -> frozenset[str]:
@@ -127,7 +133,8 @@ class Columns:
         if isinstance(record, Failure):
             return Row(path, error=printable_path(record.reason), kept=kept)
         groups = [getattr(record, key) for key, _ in self.groups]
-        numbers = np.concatenate([[record.probability], *groups])
+        last = [record.p_unknown] if self.unknown else []
+        numbers = np.concatenate([[record.probability], *groups, np.array(last, np.float64)])
         top = tuple(record.ranking(len(self.top_names))) if self.top_k else ()
         note = printable_path(record.note)
         return Row(path, record.prediction, numbers, top, note, kept=kept)

@@ -32,7 +32,7 @@ from typing import NamedTuple
 from clipcls.errors import LabelError
 from clipcls.text import content_lines, csv_rows, is_writable, read_file, split_separator
 
-RESERVED = ("path", "prediction", "probability", "note", "error")
+RESERVED = ("path", "prediction", "probability", "p_unknown", "note", "error")
 """The fixed columns of every output; no label may have their names."""
 
 RAW_PREFIXES = ("logit:", "similarity:")

@@ -47,6 +47,9 @@ class Observer:
     def worked(self) -> None:
         """One more of them is done, or cannot be."""
 
+    def noted(self, message: str) -> None:
+        """Something that is worth knowing while it runs."""
+
     def warned(self, message: str) -> None:
         """Something that the user should know, though the run goes on."""
 

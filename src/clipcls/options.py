@@ -67,6 +67,18 @@ class Decoding(_Choice):
     EXACT = "exact"
 
 
+class Unknown(_Choice):
+    """Whether an image may be of none of the labels."""
+
+    AUTO = "auto"
+
+
+class OtherAs(_Choice):
+    """What images are whose truth is none of the labels."""
+
+    UNKNOWN = "unknown"
+
+
 class Truncated(_Choice):
     """What happens to an image whose file ends too early."""
 
@@ -143,6 +155,7 @@ class Calibration(_Fingerprinted):
         biases: C numbers that are added then; empty for none.
         threshold: Highest probability below this means `unknown`; None for no threshold.
         head: The digest of the head whose logits they are; None where the prompts give them.
+        unknown_threshold: `p_unknown` above this means `unknown`; None for none of its own.
     """
 
     model: str
@@ -152,6 +165,30 @@ class Calibration(_Fingerprinted):
     biases: tuple[float, ...] = ()
     threshold: float | None = None
     head: str | None = None
+    unknown_threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class UnknownOptions(_Fingerprinted):
+    """Words that compete with the labels, so that an image of none of them can be told.
+
+    Attributes:
+        words: The words; None takes common nouns, without those related to a label.
+        threshold: `p_unknown` above this means `unknown` (0 to 1); None leaves it to the
+            calibration.
+    """
+
+    words: tuple[str, ...] | None = None
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_fraction("--unknown-threshold", self.threshold)
+
+    def described(self) -> dict[str, object]:
+        """Return the threshold, and a digest of own words, of which there may be many."""
+        text = None if self.words is None else json.dumps(self.words)
+        own = text and hashlib.sha256(text.encode()).hexdigest()
+        return {"words": own, "threshold": self.threshold}
 
 
 @dataclass(frozen=True)
@@ -164,12 +201,14 @@ class ScoringOptions(_Fingerprinted):
             calibration.
         margin: Distance of the two highest probabilities below this means `unknown` (0 to 1).
         calibration: What `clipcls calibrate` found.
+        unknown: The words that compete with the labels; None for none.
     """
 
     multi_label: bool = False
     threshold: float | None = None
     margin: float | None = None
     calibration: Calibration | None = None
+    unknown: UnknownOptions | None = None
 
     def __post_init__(self) -> None:
         _check_fraction("--threshold", self.threshold)
@@ -178,6 +217,11 @@ class ScoringOptions(_Fingerprinted):
             raise OptionError(
                 "--calibration and --multi-label contradict each other: a calibration is for"
                 " probabilities over all labels"
+            )
+        if self.unknown is not None and self.multi_label:
+            raise OptionError(
+                "--unknown and --multi-label contradict each other: where each label stands for"
+                " itself, an image of none of them has low probabilities (--threshold)"
             )
 
     @property
@@ -188,9 +232,17 @@ class ScoringOptions(_Fingerprinted):
         return self.threshold
 
     @property
+    def most_unknown(self) -> float:
+        """The highest `p_unknown` that is no reason for `unknown`: given, fitted, else 0.5."""
+        fitted = None if self.calibration is None else self.calibration.unknown_threshold
+        given = None if self.unknown is None else self.unknown.threshold
+        return next((value for value in (given, fitted) if value is not None), 0.5)
+
+    @property
     def can_reject(self) -> bool:
         """Whether a prediction can become `unknown`."""
-        return self.least_probability is not None or self.margin is not None
+        thresholds = (self.least_probability, self.margin, self.unknown)
+        return any(threshold is not None for threshold in thresholds)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,11 @@ from clipcls.errors import LabelError, TemplateError
 from clipcls.labels import Label
 from clipcls.text import content_lines, is_writable, read_file
 
+_INSTALLED = Path(__file__).parent / "prompts"
+# Data lies beside `src/` in the source tree and is part of the package in a wheel.
+DATA = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "prompts"
+"""The folder of the template sets and other texts that come with clipcls."""
+
 SLOT = "<>"
 """Where the label's text goes."""
 
@@ -222,11 +227,7 @@ def find_set(name: str) -> TemplateSet:
 
 
 def _packaged_sets() -> dict[str, Path]:
-    # The sets are data beside `src/` in the source tree and part of the package in a wheel.
-    here = Path(__file__).parent
-    installed = here / "prompts"
-    folder = installed if installed.is_dir() else here.parents[1] / "prompts"
-    return {path.stem: path for path in folder.glob("*.txt")}
+    return {path.stem: path for path in DATA.glob("*.txt")}
 
 
 def _open_clip_metadata() -> object:
@@ -275,7 +276,7 @@ def build_prompts(labels: Sequence[Label], templates: Sequence[str]) -> PromptSe
     if not parsed:
         raise TemplateError("no templates: give --template TEXT or --templates SET")
     prompts = tuple(
-        tuple(dict.fromkeys(_fill(text, wording) for text in parsed for wording in label.wordings))
+        tuple(dict.fromkeys(fill(text, wording) for text in parsed for wording in label.wordings))
         for label in labels
     )
     owners: dict[frozenset[str], str] = {}
@@ -291,7 +292,8 @@ def build_prompts(labels: Sequence[Label], templates: Sequence[str]) -> PromptSe
     return PromptSet(tuple(label.name for label in labels), prompts)
 
 
-def _fill(template: str, wording: str) -> str:
+def fill(template: str, wording: str) -> str:
+    """Return the prompt of a wording; see `build_prompts` about articles."""
     if _STARTS_WITH_ARTICLE.match(wording):
         return _ARTICLE_AND_SLOT.sub(lambda _: wording, template)
     return template.replace(SLOT, wording)

@@ -52,6 +52,7 @@ class Prediction:
         similarities: (C,) float32, cosine similarity of image and class embedding.
         note: Empty, or what is worth knowing about the image (a truncated one was accepted).
         kept: What the image's table says of it, as in `ImageRef`.
+        p_unknown: How much speaks for none of the labels (0 to 1); None where it was not asked.
     """
 
     index: int
@@ -64,6 +65,7 @@ class Prediction:
     similarities: NDArray[np.float32]
     note: str = ""
     kept: tuple[Cell, ...] = ()
+    p_unknown: float | None = None
 
     def ranking(self, k: int | None = None) -> list[tuple[str, float]]:
         """Return the `k` best (label, probability) pairs, best first; all of them by default.

@@ -26,6 +26,7 @@ from clipcls.inputs.decode import is_candidate
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.urls import file_of, redacted
 from clipcls.inputs.walk import Discovery
+from clipcls.lexicon import digest
 from clipcls.observer import Observer
 from clipcls.options import OutputOptions, Precision
 from clipcls.outputs import SavedRow
@@ -176,7 +177,7 @@ def run(  # noqa: PLR0913  what a run is told and touches
     """
     observer = observer or Observer()
     classifier = ask(job.question, job.model, job.inputs.decode, encoder)
-    classifier.warn = observer.warned
+    classifier.warn, classifier.tell = observer.warned, observer.noted
     found = discovered(job.inputs, stdin)
     opened = open_output(job, classifier, found.tables.kept, stdout)
     inputs = Listed(job, found)
@@ -270,7 +271,10 @@ def open_output(
             "--similarities and --head contradict each other: similarities are those of images and"
             " prompts, and a head does without prompts"
         )
-    columns = Columns(classifier.labels, asked.top_k, asked.logits, asked.similarities, kept)
+    columns = Columns(
+        *(classifier.labels, asked.top_k, asked.logits, asked.similarities, kept),
+        unknown=job.question.scoring.unknown is not None,
+    )
     return open_sink(asked, columns, settings(job, classifier.prompts, kept), stdout)
 
 
@@ -338,11 +342,14 @@ class Listed(Iterator[ImageRef]):
 
 def settings(job: Job, prompts: PromptSet, kept: Mapping[str, str]) -> dict[str, Any]:
     """The part of the manifest that is known before a model is loaded."""
+    unknown = job.question.scoring.unknown
+    own = {} if unknown is None or unknown.words is not None else {"lexicon": digest()}
     return {
         "versions": {
             "clipcls": clipcls.__version__,
             "open_clip": version("open_clip_torch"),
             "torch": version("torch"),
+            **own,
         },
         "prompts": {
             label: list(texts) for label, texts in zip(prompts.labels, prompts.prompts, strict=True)

@@ -68,6 +68,24 @@ def calibrated(logits: Float32, calibration: Calibration) -> Float32:
     return scaled.astype(np.float32)
 
 
+def unknown_share(labels: Float32, words: Float32, scale: float) -> float:
+    """Return how much of the probability words take that compete with labels (0 to 1).
+
+    The score of NegLabel (arXiv:2403.20078), a softmax over labels and words, with the words
+    together weighing as much as the labels together. That changes no order of images, and makes 0.5
+    the value of an image that is equally near to all of them, however many words there are.
+
+    Args:
+        labels: (C,) similarities of an image with the labels.
+        words: (M,) similarities of it with the words.
+        scale: The model's logit scale.
+    """
+    known, other = (scale * part.astype(np.float64) for part in (labels, words))
+    highest = max(known.max(), other.max())
+    weight = np.exp(other - highest).mean()
+    return float(weight / (weight + np.exp(known - highest).mean()))
+
+
 def check_labels_fit(labels: Sequence[str], options: ScoringOptions) -> None:
     """Refuse labels that the options make no sense with.
 
@@ -77,7 +95,7 @@ def check_labels_fit(labels: Sequence[str], options: ScoringOptions) -> None:
     if options.can_reject and UNKNOWN in labels:
         raise LabelError(
             f"the label '{UNKNOWN}' could not be told from a rejected image when there is a"
-            f" threshold or --margin: rename it (other={UNKNOWN} keeps its prompt)"
+            f" threshold, --margin or --unknown: rename it (other={UNKNOWN} keeps its prompt)"
         )
     if options.margin is not None and len(labels) < 2:
         raise LabelError("--margin compares two labels and there is one: add a label")
@@ -93,6 +111,8 @@ class Scorer:
         scale: The model's own logit scale, already exponentiated; never a constant 100.
         bias: The model's own logit bias (SigLIP), 0 where it has none; or (C,) float32 of a head.
         options: Softmax or sigmoid, threshold and margin.
+        words: (M, D) float32 embeddings of the words that compete with the labels, L2-normalised;
+            None for none.
     """
 
     labels: tuple[str, ...]
@@ -100,6 +120,7 @@ class Scorer:
     scale: float
     bias: float | Float32
     options: ScoringOptions
+    words: Float32 | None = None
 
     def __call__(self, image: Embedded) -> Prediction:
         """Score one image; no other image takes part, so no batch size can change the result."""
@@ -110,7 +131,10 @@ class Scorer:
         probabilities = sigmoid(logits) if self.options.multi_label else softmax(logits)
         # Of the logits: float64 probabilities still saturate, and then many are the highest.
         best = int(logits.argmax())
-        rejected = self._is_rejected(probabilities, best)
+        p_unknown = None
+        if self.words is not None:
+            p_unknown = unknown_share(similarities, self.words @ image.embedding, self.scale)
+        rejected = self._is_rejected(probabilities, best, p_unknown)
         return Prediction(
             index=image.index,
             path=image.path,
@@ -122,10 +146,13 @@ class Scorer:
             similarities=similarities,
             note=image.note,
             kept=image.kept,
+            p_unknown=p_unknown,
         )
 
-    def _is_rejected(self, probabilities: Float64, best: int) -> bool:
+    def _is_rejected(self, probabilities: Float64, best: int, p_unknown: float | None) -> bool:
         threshold, margin = self.options.least_probability, self.options.margin
+        if p_unknown is not None and p_unknown > self.options.most_unknown:
+            return True
         if threshold is not None and probabilities[best] < threshold:
             return True
         if margin is None:

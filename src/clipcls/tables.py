@@ -16,6 +16,7 @@ from clipcls.evaluation.calibration import Calibrated
 from clipcls.evaluation.compare import Comparison, Outcome
 from clipcls.evaluation.metrics import Metrics
 from clipcls.evaluation.search import FOLDS, LABELS, TEMPLATES, Found
+from clipcls.evaluation.unknown import RECALL, UnknownFigures
 from clipcls.learning.learn import Learned
 
 _MOST_CLASSES = 20
@@ -68,11 +69,39 @@ def show_metrics(outcome: Outcome, metrics: Metrics) -> None:
         table.add_row(_TITLES[name], _value(name, figure.value), _interval(name, figure))
     console.print(table)
     console.print()
+    unknown = outcome.unknown_figures()
+    if unknown is not None:
+        _show_unknown(console, unknown)
+        console.print()
     _show_classes(console, outcome, metrics)
     if metrics.thresholds:
         console.print()
         for line in _threshold_lines(metrics):
             console.print(plain(line))
+
+
+def _show_unknown(console: Console, found: UnknownFigures) -> None:
+    """Print how well images of none of the labels are told from the others."""
+    known, unknown = f"{found.known:,} known", f"{found.unknown:,} unknown"
+    console.print(plain(f"{known} images against {unknown}, which count in no other figure"))
+    table = _table(
+        ("told by", "left"),
+        ("ROC-AUC", "right"),
+        ("95 % interval", "left"),
+        ("false positives", "right"),
+    )
+    for name, told in found.told_by.items():
+        area = told.roc_auc
+        rate = percent(told.false_positive_rate)
+        table.add_row(plain(name), _value("roc_auc", area.value), _interval("roc_auc", area), rate)
+    console.print(table)
+    found_share, kept = percent(found.unknown_found.value), percent(found.known_kept.value)
+    console.print(
+        plain(
+            f"False positives are unknown images among those kept to keep {percent(RECALL)} of the"
+            f" known. Predicted unknown: {found_share} of the unknown; kept: {kept} of the known"
+        )
+    )
 
 
 def show_comparison(
@@ -212,6 +241,12 @@ def _calibration_lines(found: Calibrated, wished: float | None) -> Iterator[str]
                 f"That is less than the wished {percent(wished)}, which held where it was fitted:"
                 " with more images the two come together"
             )
+    if own.unknown_threshold is not None and found.unknown_found and found.known_kept:
+        yield (
+            f"A threshold of {own.unknown_threshold:.4f} on p_unknown finds"
+            f" {percent(found.unknown_found.value)} of the held-out unknown images and keeps"
+            f" {percent(found.known_kept.value)} of the known"
+        )
     if found.fitted < _FEW_IMAGES:
         yield f"With {said(found.fitted, 'image')} to fit on, this is a first guess: label more"
 

@@ -18,9 +18,12 @@ from clipcls.options import (
     OutputFormat,
     Precision,
     RayOptions,
+    RemoteOptions,
     RuntimeOptions,
     ScoringOptions,
     Truncated,
+    Unknown,
+    UnknownOptions,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +48,19 @@ def count_or_auto(text: str, flag: str) -> int | None:
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise OptionError(f"{flag} is '{text}': give auto, or a whole number of 1 or more")
     return int(text)
+
+
+def remote_options(
+    downloads: int, download_timeout: float, max_download: float, allow_private_urls: bool
+) -> RemoteOptions:
+    """Return how inputs that are not on this machine are fetched.
+
+    Raises:
+        OptionError: A limit is not positive.
+    """
+    return RemoteOptions(
+        downloads, download_timeout, max_megabytes=max_download, allow_private=allow_private_urls
+    )
 
 
 def runtime_options(
@@ -106,7 +122,11 @@ def ray_options(
 
 
 def scoring_options(
-    multi_label: bool, threshold: float | None, margin: float | None, calibration: Path | None
+    multi_label: bool,
+    threshold: float | None,
+    margin: float | None,
+    calibration: Path | None,
+    unknown: UnknownOptions | None = None,
 ) -> ScoringOptions:
     """Return how logits become predictions.
 
@@ -114,10 +134,31 @@ def scoring_options(
         UsageError: A value is not allowed, or the calibration cannot be read.
     """
     if calibration is None:
-        return ScoringOptions(multi_label, threshold, margin)
+        return ScoringOptions(multi_label, threshold, margin, unknown=unknown)
     from clipcls.evaluation.calibration import read_calibration
 
-    return ScoringOptions(multi_label, threshold, margin, read_calibration(calibration))
+    return ScoringOptions(multi_label, threshold, margin, read_calibration(calibration), unknown)
+
+
+def unknown_options(
+    unknown: Unknown | None, words: Path | None, threshold: float | None = None
+) -> UnknownOptions | None:
+    """Return which words compete with the labels, None for none.
+
+    Raises:
+        OptionError: Something is said about them and they are not asked for, or the file of own
+            words cannot be used.
+    """
+    for flag, value in (("--unknown-words", words), ("--unknown-threshold", threshold)):
+        if unknown is None and value is not None:
+            raise OptionError(f"{flag} needs --unknown auto: add it")
+    if unknown is None:
+        return None
+    if words is None:
+        return UnknownOptions(threshold=threshold)
+    from clipcls.lexicon import read_words
+
+    return UnknownOptions(read_words(words), threshold)
 
 
 def column_names(text: str | None) -> tuple[str, ...]:
@@ -176,6 +217,30 @@ CalibrationFlag = Annotated[
         "--calibration",
         metavar="FILE",
         help="Use what clipcls calibrate found for these labels, prompts and model.",
+    ),
+]
+
+UnknownFlag = Annotated[
+    Unknown | None,
+    _scoring(
+        "--unknown",
+        help="auto: predict 'unknown' where common nouns fit an image better than all labels, and"
+        " add the column p_unknown.",
+    ),
+]
+UnknownWordsFlag = Annotated[
+    Path | None,
+    _scoring(
+        "--unknown-words", metavar="FILE", help="Words of your own in place of those, one a line."
+    ),
+]
+UnknownThresholdFlag = Annotated[
+    float | None,
+    _scoring(
+        "--unknown-threshold",
+        metavar="P",
+        help="Predict 'unknown' when p_unknown is above this (0 to 1).  [default: 0.5, or what"
+        " --calibration says]",
     ),
 ]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipcls.errors import OptionError
+from clipcls.options import OtherAs
 
 if TYPE_CHECKING:
     from clipcls.evaluation.truth import TruthOptions
@@ -75,9 +76,10 @@ def truth_options(
     limit: int | None,
     sample: int | None,
     seed: int,
-    *,
     multi_label: bool = False,
     group_column: str | None = None,
+    unknown: bool = False,
+    other_as: OtherAs | None = None,
 ) -> TruthOptions:
     """Return what the flags below ask.
 
@@ -94,6 +96,8 @@ def truth_options(
         mapping=parse_mapping(mapping or ()),
         class_names=() if class_names is None else read_labels(class_names),
         ignore_unknown=ignore_unknown,
+        unknown=unknown,
+        other_as_unknown=other_as is not None,
         multi_label=multi_label,
         group_column=group_column,
         limit=limit,
@@ -131,6 +135,10 @@ ClassNamesFlag = Annotated[
 ]
 IgnoreUnknownFlag = Annotated[
     bool, _truth("--ignore-unknown", help="Leave out images whose true label is none of ours.")
+]
+OtherAsFlag = Annotated[
+    OtherAs | None,
+    _truth("--other-as", help="Take images whose true label is none of ours for unknown ones."),
 ]
 LimitFlag = Annotated[
     int | None, _truth("--limit", metavar="N", help="Only the first N images of the table.")

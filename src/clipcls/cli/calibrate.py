@@ -12,6 +12,7 @@ from clipcls.cli import _flags as flags
 from clipcls.cli import _run_flags as run_flags
 from clipcls.cli import _truth_flags as truth_flags
 from clipcls.cli._base import own_process
+from clipcls.errors import OptionError
 from clipcls.options import (
     DecodeOptions,
     Decoding,
@@ -19,6 +20,7 @@ from clipcls.options import (
     Fit,
     Precision,
     RemoteOptions,
+    ScoringOptions,
     Truncated,
 )
 
@@ -79,6 +81,8 @@ def calibrate(
         float,
         _fitted("--held-out", metavar="S", help="The share of the images that judges the result."),
     ] = 0.5,
+    unknown: run_flags.UnknownFlag = None,
+    unknown_words: run_flags.UnknownWordsFlag = None,
     from_folders: truth_flags.FromFoldersFlag = False,
     image_column: truth_flags.ImageColumnFlag = None,
     label_column: truth_flags.LabelColumnFlag = None,
@@ -86,6 +90,7 @@ def calibrate(
     mapping: truth_flags.MapFlag = None,
     class_names: truth_flags.ClassNamesFlag = None,
     ignore_unknown: truth_flags.IgnoreUnknownFlag = False,
+    other_as: truth_flags.OtherAsFlag = None,
     limit: truth_flags.LimitFlag = None,
     sample: truth_flags.SampleFlag = None,
     seed: truth_flags.SeedFlag = 0,
@@ -111,19 +116,22 @@ def calibrate(
 ) -> None:
     """Fit temperature and threshold on a part of labelled images, and judge them on the rest."""
     decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
-    remote = RemoteOptions(
-        downloads, download_timeout, max_megabytes=max_download, allow_private=allow_private_urls
-    )
+    remote = run_flags.remote_options(downloads, download_timeout, max_download, allow_private_urls)
     discovery = DiscoveryOptions(recursive, exclude=tuple(exclude or ()), remote=remote)
     runtime = run_flags.runtime_options(
         *(device, Precision.AUTO, batch_size, workers), *(cache, cache_dir, verify_cache)
     )
+    competing = run_flags.unknown_options(unknown, unknown_words)
+    if other_as is not None and competing is None:
+        raise OptionError("--other-as unknown needs --unknown auto: nothing else is fitted on them")
     images, table = truth_flags.split_inputs(
         inputs, from_folders=from_folders, image_column=image_column
     )
     truth_options = truth_flags.truth_options(
         *(image_column, label_column, image_pattern, mapping, class_names),
         *(ignore_unknown, limit, sample, seed),
+        unknown=competing is not None,
+        other_as=other_as,
     )
     asked, filled, learned = flags.labels_or_head(
         *(labels, label, labels_file, template, templates, head), inputs, quiet=quiet, needed=False
@@ -136,7 +144,8 @@ def calibrate(
     from clipcls.question import Inputs
     from clipcls.tables import show_calibration
 
-    reads = (*inputs, *map(str, filter(None, (labels_file, class_names, templates, head))))
+    files = (labels_file, class_names, templates, head, unknown_words)
+    reads = (*inputs, *map(str, filter(None, files)))
     check_target(output, overwrite=overwrite, reads=reads)
     options = CalibrationOptions(bias, precision, coverage, held_out, seed)
     trial = Trial(
@@ -147,6 +156,7 @@ def calibrate(
         labels=asked,
         truth=truth_options,
         head=learned,
+        scoring=ScoringOptions(unknown=competing),
     )
     own_process(max_megapixels)
     with TerminalObserver(run_flags.verbosity(quiet, verbose), summary=False) as observer:

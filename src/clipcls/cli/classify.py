@@ -135,6 +135,9 @@ def classify(
     threshold: run_flags.ThresholdFlag = None,
     margin: run_flags.MarginFlag = None,
     calibration: run_flags.CalibrationFlag = None,
+    unknown: run_flags.UnknownFlag = None,
+    unknown_words: run_flags.UnknownWordsFlag = None,
+    unknown_threshold: run_flags.UnknownThresholdFlag = None,
     recursive: run_flags.RecursiveFlag = True,
     exclude: run_flags.ExcludeFlag = None,
     null: run_flags.NullFlag = False,
@@ -171,11 +174,10 @@ def classify(
     then.check()
     if part is not None and path is None:
         raise OptionError("--shard needs its rows in a file, with a manifest for merge: -o FILE")
-    scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration)
+    competing = run_flags.unknown_options(unknown, unknown_words, unknown_threshold)
+    scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration, competing)
     decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
-    remote = RemoteOptions(
-        downloads, download_timeout, max_megabytes=max_download, allow_private=allow_private_urls
-    )
+    remote = run_flags.remote_options(downloads, download_timeout, max_download, allow_private_urls)
     kept, left_out = run_flags.column_names(keep), tuple(exclude or ())
     discovery = DiscoveryOptions(recursive, null, left_out, remote, image_column, kept)
     runtime = run_flags.runtime_options(
@@ -199,7 +201,7 @@ def classify(
         output=output_options,
         reads=tuple(
             path
-            for path in (labels_file, Path(templates or ""), calibration, head)
+            for path in (labels_file, Path(templates or ""), calibration, head, unknown_words)
             if path and path.is_file()
         ),
     )

@@ -69,6 +69,7 @@ def evaluate(
     mapping: truth_flags.MapFlag = None,
     class_names: truth_flags.ClassNamesFlag = None,
     ignore_unknown: truth_flags.IgnoreUnknownFlag = False,
+    other_as: truth_flags.OtherAsFlag = None,
     limit: truth_flags.LimitFlag = None,
     sample: truth_flags.SampleFlag = None,
     seed: truth_flags.SeedFlag = 0,
@@ -114,6 +115,9 @@ def evaluate(
     threshold: run_flags.ThresholdFlag = None,
     margin: run_flags.MarginFlag = None,
     calibration: run_flags.CalibrationFlag = None,
+    unknown: run_flags.UnknownFlag = None,
+    unknown_words: run_flags.UnknownWordsFlag = None,
+    unknown_threshold: run_flags.UnknownThresholdFlag = None,
     recursive: run_flags.RecursiveFlag = True,
     exclude: run_flags.ExcludeFlag = None,
     fit: run_flags.FitFlag = Fit.MODEL,
@@ -135,11 +139,10 @@ def evaluate(
     verbose: run_flags.VerboseFlag = False,
 ) -> None:
     """Measure how good the predictions are, on images whose labels are known."""
-    scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration)
+    competing = run_flags.unknown_options(unknown, unknown_words, unknown_threshold)
+    scoring = run_flags.scoring_options(multi_label, threshold, margin, calibration, competing)
     decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
-    remote = RemoteOptions(
-        downloads, download_timeout, max_megabytes=max_download, allow_private=allow_private_urls
-    )
+    remote = run_flags.remote_options(downloads, download_timeout, max_download, allow_private_urls)
     discovery = DiscoveryOptions(recursive, exclude=tuple(exclude or ()), remote=remote)
     runtime = run_flags.runtime_options(
         *(device, precision, batch_size, workers), *(cache, cache_dir, verify_cache)
@@ -155,6 +158,7 @@ def evaluate(
             "--threshold": threshold,
             "--margin": margin,
             "--calibration": calibration,
+            "--unknown": unknown,
         }
         _refuse_beside_predictions(given, from_folders, beside)
     images, table = truth_flags.split_inputs(
@@ -162,16 +166,16 @@ def evaluate(
     )
     options = truth_flags.truth_options(
         *(image_column, label_column, image_pattern, mapping, class_names),
-        *(ignore_unknown, limit, sample, seed),
-        multi_label=multi_label,
+        *(ignore_unknown, limit, sample, seed, multi_label),
+        unknown=competing is not None,
+        other_as=other_as,
     )
     asked, filled, learned = flags.labels_or_head(
         *(labels, label, labels_file, template, templates, head), given, quiet=quiet, needed=False
     )
     from clipcls.console import TerminalObserver
+    from clipcls.evaluation import trial as trials
     from clipcls.evaluation.report import check_folder
-    from clipcls.evaluation.trial import Trial
-    from clipcls.evaluation.trial import evaluate as tried
     from clipcls.evaluation.variants import read_variants
     from clipcls.page.build import PAGE, check_page
     from clipcls.question import Inputs
@@ -184,14 +188,14 @@ def evaluate(
         if predictions is not None:
             from clipcls.evaluation.predictions import judge_predictions
 
-            truth, outcome = judge_predictions(predictions, table, options)
+            truth, *outcomes = judge_predictions(predictions, table, options)
             observer.joined(truth.report.lines())
-            outcomes = [outcome]
         else:
             choice = flags.model_choice(model, arch, runtime, learned)
             what = (Inputs(images, discovery, decode), table, choice, filled, asked, options)
-            trial = Trial(*what, scoring, read_variants(variant or (), variants), learned)
-            truth, outcomes = tried(trial, observer)
+            changes = read_variants(variant or (), variants)
+            trial = trials.Trial(*what, scoring, changes, learned)
+            truth, outcomes = trials.evaluate(trial, observer)
         _tell(outcomes, truth, report, observer, as_json=as_json)
     raise typer.Exit(3 if any(outcome.failures for outcome in outcomes) else 0)
 

@@ -87,9 +87,7 @@ def explain(
     """Show which parts of each image carry the logit of each label."""
     said = run_flags.verbosity(quiet, verbose)
     decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
-    remote = RemoteOptions(
-        downloads, download_timeout, max_megabytes=max_download, allow_private=allow_private_urls
-    )
+    remote = run_flags.remote_options(downloads, download_timeout, max_download, allow_private_urls)
     discovery = DiscoveryOptions(recursive, null, tuple(exclude or ()), remote)
     scoring = run_flags.scoring_options(multi_label, None, None, calibration)
     runtime = run_flags.runtime_options(device, precision, batch_size, "auto", False, None, False)

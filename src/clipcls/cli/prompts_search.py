@@ -102,9 +102,7 @@ def search(
     """
     said = run_flags.verbosity(quiet, verbose)
     decode = DecodeOptions(max_megapixels, truncated, fit, decoding)
-    remote = RemoteOptions(
-        downloads, download_timeout, max_megabytes=max_download, allow_private=allow_private_urls
-    )
+    remote = run_flags.remote_options(downloads, download_timeout, max_download, allow_private_urls)
     discovery = DiscoveryOptions(recursive, exclude=tuple(exclude or ()), remote=remote)
     runtime = run_flags.runtime_options(
         *(device, precision, batch_size, workers), *(cache, cache_dir, verify_cache)

@@ -133,9 +133,7 @@ def similarity(
             labels, label, labels_file, None, None, inputs=inputs, quiet=quiet
         )
         wordings = [wording for one in chosen for wording in one.wordings]
-    remote = RemoteOptions(
-        downloads, download_timeout, max_megabytes=max_download, allow_private=allow_private_urls
-    )
+    remote = run_flags.remote_options(downloads, download_timeout, max_download, allow_private_urls)
     discovery = DiscoveryOptions(recursive, exclude=tuple(exclude or ()), remote=remote)
     refs = list(Discovery(inputs, discovery, is_image=is_candidate))
     if pairs is not None:

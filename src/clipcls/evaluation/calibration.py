@@ -18,6 +18,7 @@ from clipcls.errors import CalibrationError, OptionError
 from clipcls.evaluation.bootstrap import Bools, Figure, Floats, Ints, share_of
 from clipcls.evaluation.compare import Outcome
 from clipcls.evaluation.metrics import Scores, measure
+from clipcls.evaluation.unknown import best_threshold
 from clipcls.options import Calibration
 from clipcls.outputs.base import write_file
 from clipcls.scoring import calibrated, softmax
@@ -72,6 +73,9 @@ class Calibrated:
         after: The same with it.
         coverage: The share of the held-out images that the threshold keeps; None without one.
         kept_right: The share of those that is right; likewise.
+        unknown_found: The share of the held-out images of none of the labels that are `unknown`
+            by `p_unknown`; None where it has no threshold.
+        known_kept: The share of the others that are not; likewise.
     """
 
     calibration: Calibration
@@ -81,6 +85,8 @@ class Calibrated:
     after: dict[str, Figure]
     coverage: Figure | None = None
     kept_right: Figure | None = None
+    unknown_found: Figure | None = None
+    known_kept: Figure | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the content of the file, ready for JSON."""
@@ -95,13 +101,21 @@ class Calibrated:
             "temperature": own.temperature,
             "biases": dict(zip(labels, own.biases, strict=True)) if own.biases else None,
             "threshold": own.threshold,
+            "unknown_threshold": own.unknown_threshold,
             "judged": {
                 "fitted": self.fitted,
                 "held_out": self.held_out,
                 "before": {name: asdict(figure) for name, figure in self.before.items()},
                 "after": {name: asdict(figure) for name, figure in self.after.items()},
-                "coverage": None if self.coverage is None else asdict(self.coverage),
-                "kept_right": None if self.kept_right is None else asdict(self.kept_right),
+                **{
+                    name: None if figure is None else asdict(figure)
+                    for name, figure in (
+                        ("coverage", self.coverage),
+                        ("kept_right", self.kept_right),
+                        ("unknown_found", self.unknown_found),
+                        ("known_kept", self.known_kept),
+                    )
+                },
             },
         }
 
@@ -148,15 +162,40 @@ def calibrate(outcome: Outcome, options: CalibrationOptions) -> Calibrated:
         coverage = share_of(kept)
         kept_right = share_of(judged.correct[kept]) if kept.any() else None
     before, after_figures = measure(scores.part(held)).headline, measure(judged).headline
+    found = _told_apart(outcome, options)
     return Calibrated(
-        calibration=replace(fitted, threshold=threshold),
+        calibration=replace(fitted, threshold=threshold, unknown_threshold=found[0]),
         fitted=int((~held).sum()),
         held_out=int(held.sum()),
         before={name: before[name] for name in SHOWN},
         after={name: after_figures[name] for name in SHOWN},
         coverage=coverage,
         kept_right=kept_right,
+        unknown_found=found[1],
+        known_kept=found[2],
     )
+
+
+def _told_apart(
+    outcome: Outcome, options: CalibrationOptions
+) -> tuple[float | None, Figure | None, Figure | None]:
+    """Return a threshold on `p_unknown`, and what it finds and keeps of images held out.
+
+    Raises:
+        CalibrationError: There are too few images of none of the labels.
+    """
+    shares, of_none = outcome.unknown_shares()
+    if not of_none.any():
+        return None, None, None
+    held = split(of_none.astype(np.int64), options.held_out, options.seed)
+    if not (of_none & held).any() or not (of_none & ~held).any():
+        raise CalibrationError(
+            f"{int(of_none.sum())} images of none of the labels are too few to fit on some and"
+            " judge on others: label more (two at least, fifty are better)"
+        )
+    threshold = best_threshold(shares[~held], of_none[~held])
+    rejected = shares > threshold
+    return threshold, share_of(rejected[held & of_none]), share_of(~rejected[held & ~of_none])
 
 
 def split(truth: Ints, held_out: float, seed: int) -> Bools:
@@ -270,7 +309,7 @@ def read_calibration(path: Path) -> Calibration:
     try:
         biases = content["biases"] or {}
         prompts = {label: tuple(texts) for label, texts in content["prompts"].items()}
-        threshold = content["threshold"]
+        threshold, unknown = content["threshold"], content.get("unknown_threshold")
         read = Calibration(
             model=str(content["model"]["name"]),
             model_fingerprint=str(content["model"]["fingerprint"]),
@@ -279,6 +318,7 @@ def read_calibration(path: Path) -> Calibration:
             biases=tuple(float(biases[label]) for label in prompts) if biases else (),
             threshold=None if threshold is None else float(threshold),
             head=None if content["head"] is None else str(content["head"]),
+            unknown_threshold=None if unknown is None else float(unknown),
         )
         fault = _fault(read, set(biases))
     except KeyError as error:
@@ -298,7 +338,8 @@ def _fault(read: Calibration, biased: set[str]) -> str:
         return "its biases are of other labels than its prompts"
     if not np.isfinite(read.biases).all():
         return "a bias is no finite number"
-    if read.threshold is not None and not 0.0 <= read.threshold <= 1.0:
-        return f"its threshold is {read.threshold}"
+    for threshold in (read.threshold, read.unknown_threshold):
+        if threshold is not None and not 0.0 <= threshold <= 1.0:
+            return f"its threshold is {threshold}"
     # A label that a head has learned from examples alone has none.
     return "" if read.head or all(texts for _, texts in read.prompts) else "a label has no prompts"

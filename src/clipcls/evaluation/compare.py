@@ -29,6 +29,7 @@ from clipcls.evaluation.bootstrap import (
 )
 from clipcls.evaluation.metrics import Metrics, Scores, measure, measure_multi_label
 from clipcls.evaluation.truth import Truth
+from clipcls.evaluation.unknown import UnknownFigures, is_unknown, measure_unknown
 from clipcls.observer import Observer
 from clipcls.options import DecodeOptions, Precision
 from clipcls.question import ModelChoice, Question
@@ -65,7 +66,8 @@ class Outcome:
         name: The variant's.
         records: One per image, in the order of the truth.
         multi_label: Whether the truth is any number of labels to an image.
-        truth: Of each image, in the same order.
+        truth: Of each image, in the same order; `unknown` where it is of none of the labels. Such
+            images count in no figure but those of `unknown_figures`.
         labels: The C labels.
         made_by: What made the records, as far as it is known: model, prompts, scoring.
         resolution: As in `Scores`.
@@ -124,14 +126,32 @@ class Outcome:
         return measure(self.scores())
 
     def _scored(self) -> list[tuple[Prediction, tuple[str, ...]]]:
-        pairs = zip(self.records, self.truth, strict=True)
-        scored = [(record, values) for record, values in pairs if isinstance(record, Prediction)]
+        scored = [
+            (record, values)
+            for record, values in zip(self.records, self.truth, strict=True)
+            if isinstance(record, Prediction) and not is_unknown(values, self.labels)
+        ]
         if not scored:
             raise OptionError(
                 f"none of the {len(self.records)} images could be scored: {self.failures[0].path}:"
                 f" {self.failures[0].reason}"
             )
         return scored
+
+    def unknown_figures(self) -> UnknownFigures | None:
+        """Return how well images of none of the labels are told; None where there are none."""
+        records, of_none = self._by_unknown()
+        return measure_unknown(records, of_none) if of_none.any() else None
+
+    def unknown_shares(self) -> tuple[Floats, Bools]:
+        """Return (N,) `p_unknown`, NaN where it was not asked, and whether truth is `unknown`."""
+        records, of_none = self._by_unknown()
+        return np.array([record.p_unknown for record in records], dtype=np.float64), of_none
+
+    def _by_unknown(self) -> tuple[list[Prediction], Bools]:
+        pairs = zip(self.records, self.truth, strict=True)
+        scored = [(r, is_unknown(v, self.labels)) for r, v in pairs if isinstance(r, Prediction)]
+        return [record for record, _ in scored], np.array([of for _, of in scored], dtype=bool)
 
 
 def score_variants(
@@ -180,13 +200,13 @@ def _score_group(
 ) -> list[Outcome]:
     """Score the images for variants that ask the same model; each image is embedded once."""
     first = ask(variants[0].question, variants[0].model, decode, encoder)
-    first.warn = observer.warned
+    first.warn, first.tell = observer.warned, observer.noted
     device = first.device
     first.settle(tell=observer.downloading)
     observer.loading(first.name, device)
     others = [ask(v.question, v.model, decode, first.encoder) for v in variants[1:]]
     for other in others:
-        other.warn = observer.warned
+        other.warn, other.tell = observer.warned, observer.noted
     scorers = [classifier.scorer for classifier in (first, *others)]
     report = RunReport(model=first.name)
     observer.started(first.prompts, len(truth.refs), 0)
@@ -325,6 +345,7 @@ def _common(outcomes: Sequence[Outcome]) -> list[Outcome]:
         i
         for i, records in enumerate(zip(*(outcome.records for outcome in outcomes), strict=True))
         if all(isinstance(record, Prediction) for record in records)
+        and not is_unknown(outcomes[0].truth[i], outcomes[0].labels)
     ]
     if not scored:
         raise OptionError("no image was scored by all variants, so nothing can be compared")

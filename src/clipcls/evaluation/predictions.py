@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipcls.columns import AFTER, BEFORE, TRUTH, kept_names
+from clipcls.columns import AFTER, BEFORE, P_UNKNOWN, TRUTH, kept_names
 from clipcls.errors import InputError, OptionError, ResumeError
 from clipcls.evaluation.compare import Outcome
 from clipcls.evaluation.truth import Truth, TruthOptions, join_truth
@@ -63,6 +63,8 @@ def judge_predictions(
         UsageError: The output cannot be read, its labels do not fit, or nothing joins.
     """
     found = read_predictions(path)
+    if any(isinstance(r, Prediction) and r.p_unknown is not None for r in found.records):
+        options = replace(options, unknown=True)
     refs = [ImageRef(i, record.path) for i, record in enumerate(found.records)]
     roots = _roots(found.manifest, [ref.path for ref in refs])
     truth = join_truth(refs, roots, table, make_labels(list(found.labels)), options)
@@ -134,7 +136,7 @@ def _is_ranked(frame: pd.DataFrame) -> bool:
 
 def _labels(frame: pd.DataFrame, manifest: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the labels of an output; without its manifest, those of the ranks with `--top-k`."""
-    names = [name for name in frame.columns if name not in (*BEFORE, *AFTER)]
+    names = [name for name in frame.columns if name not in (*BEFORE, P_UNKNOWN, *AFTER)]
     if _is_ranked(frame):
         ranked = [frame[name] for name in names if name.startswith("label_")]
         found = sorted({label for column in ranked for label in column if label})
@@ -176,6 +178,7 @@ def _records(frame: pd.DataFrame, labels: tuple[str, ...]) -> list[Record]:
         found = np.array([places.get(name, -1) for name in frame["prediction"]])
         rows = np.flatnonzero(found >= 0)
         ranks[rows, found[rows]] = np.nextafter(ranks[rows].max(axis=1), np.inf)
+    unknown = frame[P_UNKNOWN] if P_UNKNOWN in frame.columns else [None] * count
     return [
         Failure(i, path, error)
         if error
@@ -189,8 +192,9 @@ def _records(frame: pd.DataFrame, labels: tuple[str, ...]) -> list[Record]:
             logits=ranks[i],
             similarities=np.full(len(labels), np.nan, dtype=np.float32),
             note=note,
+            p_unknown=p_unknown,
         )
-        for i, (path, name, probability, note, error) in enumerate(
-            zip(*(frame[name] for name in (*BEFORE, *AFTER)), strict=True)
+        for i, (path, name, probability, note, error, p_unknown) in enumerate(
+            zip(*(frame[name] for name in (*BEFORE, *AFTER)), unknown, strict=True)
         )
     ]

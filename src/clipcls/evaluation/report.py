@@ -21,6 +21,7 @@ from clipcls.evaluation.compare import Comparison, Outcome
 from clipcls.evaluation.join import JoinReport
 from clipcls.evaluation.metrics import SCHEMA, Metrics
 from clipcls.outputs.base import write_file
+from clipcls.records import Prediction
 from clipcls.text import printable_path, visible
 
 if TYPE_CHECKING:
@@ -81,6 +82,9 @@ def document(outcome: Outcome, metrics: Metrics, report: JoinReport) -> dict[str
         content["images"]["accuracy_if_failures_are_wrong"] = (
             right.value * metrics.images / everything
         )
+    unknown = outcome.unknown_figures()
+    if unknown is not None:
+        content["unknown"] = asdict(unknown)
     if not outcome.multi_label:
         content["confusion"] = {
             "rows": list(outcome.labels),
@@ -145,7 +149,8 @@ def write_report(
 
 def _predictions(outcome: Outcome) -> str:
     """Return the rows of an output of `clipcls classify`, each with its truth after the path."""
-    columns = Columns(outcome.labels)
+    scored = (record for record in outcome.records if isinstance(record, Prediction))
+    columns = Columns(outcome.labels, unknown=any(r.p_unknown is not None for r in scored))
     stream = io.StringIO(newline="")
     writer = csv.writer(stream)
     path, prediction, *scores, note, error = columns.names

@@ -27,6 +27,7 @@ from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.walk import Discovery
 from clipcls.labels import Label, make_labels, split_pairs
 from clipcls.question import Inputs
+from clipcls.records import UNKNOWN
 from clipcls.text import listed, visible
 
 LABEL_NAMES = (
@@ -45,6 +46,8 @@ class TruthOptions:
         mapping: (truth value, label name) pairs.
         class_names: The labels that the truth values 0, 1, ... stand for.
         ignore_unknown: Whether rows are left out whose truth is no label.
+        unknown: Whether `unknown` is the truth of images of none of the labels.
+        other_as_unknown: Whether every truth that is no label means that; implies `unknown`.
         multi_label: Whether a cell holds any number of labels, separated by `;`.
         to_learn: Whether the images are to be learned from: then those that somebody chose take
             part too, and a truth value that is no label becomes one.
@@ -59,6 +62,8 @@ class TruthOptions:
     mapping: tuple[tuple[str, str], ...] = ()
     class_names: tuple[Label, ...] = ()
     ignore_unknown: bool = False
+    unknown: bool = False
+    other_as_unknown: bool = False
     multi_label: bool = False
     to_learn: bool = False
     group_column: str | None = None
@@ -70,6 +75,12 @@ class TruthOptions:
         for flag, number in (("--limit", self.limit), ("--sample", self.sample)):
             if number is not None and number < 1:
                 raise OptionError(f"{flag} is {number}: give a whole number of 1 or more")
+        for flag, value in (
+            ("--ignore-unknown", self.ignore_unknown),
+            ("--multi-label", self.multi_label),
+        ):
+            if value and self.other_as_unknown:
+                raise OptionError(f"--other-as unknown and {flag} contradict each other: give one")
         if self.limit is not None and self.sample is not None:
             raise OptionError("--limit and --sample contradict each other: give one of them")
 
@@ -81,7 +92,8 @@ class Truth:
     Attributes:
         labels: The C labels.
         refs: The N images.
-        values: N tuples of label names: one each or, with several labels to an image, any number.
+        values: N tuples of label names: one each or, with several labels to an image, any number;
+            `unknown` where the image is of none of them.
         report: What did not come together.
         groups: N cells of the group column, empty where there is none.
         counts: N: whether figures may be made of it, as in `Found`.
@@ -194,6 +206,8 @@ def _settled(
     notes = list(report.notes)
     chosen = tuple(labels) if labels else _labels_of(seen, options, notes)
     known = _value_map(seen, chosen, options)
+    if options.unknown or options.other_as_unknown:
+        known |= _none_of(chosen, seen.keys() - known.keys(), options)
     unknown = {value: count for value, count in seen.items() if value not in known}
     if unknown and options.to_learn and not options.ignore_unknown:
         more = sorted(unknown, key=name_order)
@@ -212,7 +226,8 @@ def _settled(
     ]
     if TRUTH in (label.name for label in chosen):
         raise LabelError(f"the label '{TRUTH}' is a column of predictions.csv: rename it")
-    if not kept:
+    own = {label.name for label in chosen}
+    if not any(options.multi_label or own.issuperset(values) for _, values in kept):
         raise InputError("no image is left: every row's truth is empty or no label")
     places = list(range(len(kept)))
     if options.limit is not None:
@@ -249,9 +264,14 @@ def _labels_of(values: Iterable[str], options: TruthOptions, notes: list[str]) -
     if options.class_names:
         return options.class_names
     targets = list(dict.fromkeys(label for _, label in options.mapping))
+    if options.other_as_unknown and not targets:
+        raise OptionError("--other-as unknown needs the labels that are meant: give --labels")
     mapped = {value for value, _ in options.mapping}
+    if options.unknown:
+        mapped |= {value for value in values if value.lower() == UNKNOWN}
     rest = sorted((value for value in values if value not in mapped), key=name_order)
-    names = list(dict.fromkeys([*targets, *(() if options.ignore_unknown and targets else rest)]))
+    only_targets = targets and (options.ignore_unknown or options.other_as_unknown)
+    names = list(dict.fromkeys([*targets, *(() if only_targets else rest)]))
     _check_no_numbers(names)
     notes.append(f"the labels are those of the truth: {listed(names)}")
     if not options.multi_label and any(";" in name for name in names):
@@ -267,6 +287,20 @@ def _check_no_numbers(names: Sequence[str]) -> None:
             f"the truth values are {listed(names)}: say what the numbers mean, with"
             f" --map {numbers[0]}=NAME,... or --class-names FILE"
         )
+
+
+def _none_of(
+    labels: Sequence[Label], values: Iterable[str], options: TruthOptions
+) -> dict[str, str]:
+    """Return truth value -> `unknown` of those, among the ones that are no label, that mean it."""
+    if any(label.name == UNKNOWN for label in labels):
+        raise LabelError(
+            f"the label '{UNKNOWN}' could not be told from an image of none of the labels:"
+            " rename it"
+        )
+    return {
+        value: UNKNOWN for value in values if options.other_as_unknown or value.lower() == UNKNOWN
+    }
 
 
 def _value_map(

@@ -21,7 +21,8 @@ class CsvWriter(Writer):
     def __init__(self, columns: Columns, stream: BinaryIO) -> None:
         super().__init__(columns, stream)
         self._prediction = 1 + len(columns.keep)
-        self._scores = NumberLine([","] * len(columns.groups) * len(columns.labels))
+        count = len(columns.groups) * len(columns.labels) + columns.unknown
+        self._scores = NumberLine([","] * count)
 
     def head(self) -> bytes:
         """Return the header."""

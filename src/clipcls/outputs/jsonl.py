@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from clipcls.columns import AFTER, BEFORE, TOP, Columns, Row
+from clipcls.columns import AFTER, BEFORE, P_UNKNOWN, TOP, Columns, Row
 from clipcls.outputs.base import NumberLine, SavedRow, Writer
 from clipcls.records import Cell
 
@@ -33,10 +33,12 @@ class JsonlWriter(Writer):
             for label in labels
         ]
         before[:1] = [text[1:] for text in before[:1]]  # no group to close before the first
+        self._end = "}" if before else ""
         self._scores = NumberLine(before)
         self._kept = [f"{_text(name)}: " for name in columns.keep]
         self._score_keys = [TOP] if columns.top_k else []
         self._score_keys += [key for key, _ in columns.groups]
+        self._score_keys += [P_UNKNOWN] * columns.unknown
 
     def head(self) -> bytes:
         """Return nothing: JSON Lines has no header."""
@@ -51,6 +53,7 @@ class JsonlWriter(Writer):
         head = f'{{"path": {_text(row.path)}{"".join(kept)}'
         head += f', "prediction": {_text(row.prediction or None)}'
         scores: bytes | bytearray = b""
+        end = ""
         if row.numbers is None:
             keys = ("probability", *self._score_keys)
             head += "".join(f', "{key}": null' for key in keys)
@@ -61,8 +64,11 @@ class JsonlWriter(Writer):
             if self.columns.top_k:
                 pairs = (f'{{"label": {_text(n)}, "probability": {p:.6f}}}' for n, p in row.top)
                 head += f', "top": [{", ".join(pairs)}]'
-            scores = self._scores.filled(row.numbers[1:])
-        end = "}" if scores else ""
+            own = len(row.numbers) - self.columns.unknown
+            scores = self._scores.filled(row.numbers[1:own])
+            end = self._end
+            if self.columns.unknown:
+                end += f', "{P_UNKNOWN}": {row.numbers[-1]:.6f}'
         tail = f'{end}, "note": {_text(row.note or None)}, "error": {_text(row.error or None)}}}\n'
         return head.encode("utf-8"), scores, tail.encode("utf-8")
 
@@ -92,6 +98,7 @@ class JsonlWriter(Writer):
         return (
             isinstance(row["prediction"], str)
             and isinstance(row["probability"], float)
+            and isinstance(row.get(P_UNKNOWN, 0.0), float)
             and row["error"] is None
             and isinstance(row["note"] or "", str)
             and (not self.columns.top_k or isinstance(row["top"], list))

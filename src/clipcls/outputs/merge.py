@@ -76,7 +76,7 @@ class Shards:
         asked = self.manifest["output"]
         labels = tuple(self.manifest["prompts"])
         parts = (asked["top_k"], asked["logits"], asked["similarities"], asked["keep"])
-        return Columns(labels, *parts)
+        return Columns(labels, *parts, self.manifest["scoring"].get("unknown") is not None)
 
 
 def read_shards(paths: Iterable[str | os.PathLike[str]]) -> Shards:

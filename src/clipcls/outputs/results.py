@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipcls.columns import AFTER, BEFORE, GROUPS, TRUTH, kept_names
+from clipcls.columns import AFTER, BEFORE, GROUPS, P_UNKNOWN, TRUTH, kept_names
 from clipcls.errors import InputError, MissingExtraError, OptionError
 from clipcls.options import OutputFormat, OutputOptions
 from clipcls.text import original_path
@@ -132,6 +132,8 @@ def _wide(line: str, number: int) -> dict[str, Any]:
         for key, prefix in GROUPS:
             scores = row.get(key) or {}
             wide.update((prefix + label, score) for label, score in scores.items())
+        if P_UNKNOWN in row:
+            wide[P_UNKNOWN] = row[P_UNKNOWN]
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"line {number} has scores that clipcls did not write") from error
     return wide | {name: row[name] for name in AFTER}

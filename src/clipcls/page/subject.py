@@ -12,7 +12,7 @@ import clipcls
 from clipcls.evaluation.compare import Outcome
 from clipcls.evaluation.predictions import read_predictions
 from clipcls.options import OutputFormat
-from clipcls.records import Record
+from clipcls.records import UNKNOWN, Record
 from clipcls.text import printable_path
 
 
@@ -60,10 +60,11 @@ def read_subject(path: Path, format: OutputFormat | None = None) -> Subject:
     truth = None
     if found.truth is not None:
         # One label may hold a semicolon; several are joined by it.
-        several = multi_label or not {cell for cell in found.truth if cell} <= set(found.labels)
+        known = {*found.labels, UNKNOWN}
+        several = multi_label or not {cell for cell in found.truth if cell} <= known
         multi_label = several
         parts = [cell.split(";") if several else [cell] for cell in found.truth]
-        truth = [tuple(part for part in cell if part in found.labels) for cell in parts]
+        truth = [tuple(part for part in cell if part in known) for cell in parts]
     return replace(subject, truth=truth, multi_label=multi_label)
 
 

@@ -169,7 +169,7 @@ function labelsFile() {
     const truth = truthOf(image);
     if (!truth) continue;
     const by = chance.has(image) ? data.chosenBy.chance : marks.get(image)?.by;
-    rows.push([data.paths[image], truth.map((label) => data.labels[label]).join(";"), ...(data.truth ? [] : [by])]);
+    rows.push([data.paths[image], truth.map((label) => names[label]).join(";"), ...(data.truth ? [] : [by])]);
   }
   return rows.map((row) => row.map(cell).join(",") + "\n").join("");
 }
