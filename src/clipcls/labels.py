@@ -201,6 +201,32 @@ def read_labels(path: Path, notes: list[str] | None = None) -> tuple[Label, ...]
     return _checked(_file_entries(path, notes))
 
 
+def read_wordings(path: Path, labels: Sequence[Label]) -> dict[str, tuple[str, ...]]:
+    """Read wordings to choose from: as `read_labels`, but a label may have many lines.
+
+    Args:
+        path: The file.
+        labels: The labels that it may name.
+
+    Returns:
+        Label name -> its wordings in the file; only the labels that it names.
+
+    Raises:
+        LabelError: As in `read_labels`, or a label is none of these.
+    """
+    known = {label.name for label in labels}
+    found: dict[str, dict[str, None]] = {}
+    for entry in _file_entries(path, None):
+        _check_entry(entry)
+        if entry.name not in known:
+            raise LabelError(
+                f"{entry.where}: there is no label {entry.name!r} among the labels: write it as"
+                " they are written, or remove the line"
+            )
+        found.setdefault(entry.name, {}).update(dict.fromkeys(entry.wordings))
+    return {name: tuple(wordings) for name, wordings in found.items()}
+
+
 def _file_entries(path: Path, notes: list[str] | None) -> list[_Entry]:
     suffix = path.suffix.lower()
     if suffix and suffix not in _READERS and path.is_file():

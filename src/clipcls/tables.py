@@ -15,6 +15,7 @@ from clipcls.evaluation.bootstrap import Figure
 from clipcls.evaluation.calibration import Calibrated
 from clipcls.evaluation.compare import Comparison, Outcome
 from clipcls.evaluation.metrics import Metrics
+from clipcls.evaluation.search import FOLDS, LABELS, TEMPLATES, Found
 
 _MOST_CLASSES = 20
 """Classes of a table before only the worst are shown."""
@@ -36,6 +37,8 @@ _TITLES = {
 }
 _FEW_IMAGES = 50
 """With fewer to fit on, a calibration is a first guess."""
+_MOST_CANDIDATES = 10
+"""Rows of a search before the rest is counted."""
 _AS_NUMBER = frozenset({"cohen_kappa", "roc_auc", "log_loss", "brier_score"})
 
 
@@ -109,6 +112,53 @@ def show_comparison(
             f" {rivals}."
         )
     console.print(plain(verdict))
+
+
+def show_search(found: Found, folder: Path) -> None:
+    """Print what a search for templates and wordings found, and what it is worth.
+
+    Args:
+        found: The search.
+        folder: Where it was written.
+    """
+    console = stdout_console(least=60)
+    count = said(len(found.ranking), "choice") + " of templates"
+    console.print(plain(f"{said(found.images, 'image')}, {count}; the default is {found.default}"))
+    if found.left_out:
+        console.print(plain(f"Left out, for their number of prompts: {', '.join(found.left_out)}"))
+    console.print()
+    table = _table(("templates", "left"), ("accuracy", "right"))
+    for name, accuracy in found.ranking[:_MOST_CANDIDATES]:
+        table.add_row(plain(name), percent(accuracy))
+    console.print(table)
+    if (rest := len(found.ranking) - _MOST_CANDIDATES) > 0:
+        console.print(plain(f"and {rest} more"))
+    console.print()
+    console.print(
+        plain(f"Chosen: {found.templates.name}, also in {found.chosen_in} of {FOLDS} folds")
+    )
+    for label in found.labels:
+        console.print(plain(f"  {label.name}: {' | '.join(label.wordings)}"))
+    console.print()
+    table = _table(("", "left"), ("accuracy", "right"), ("95 % interval", "left"))
+    rows = {
+        "default": found.before,
+        "chosen, on images that did not choose": found.after,
+        "difference": found.difference,
+    }
+    for name, figure in rows.items():
+        table.add_row(name, percent(figure.value), _interval("accuracy", figure))
+    console.print(table)
+    console.print()
+    verdict = (
+        f"Better than the default beyond chance (p = {found.p_value:.3f})."
+        if found.is_better
+        else f"Not better than the default beyond chance (p = {found.p_value:.3f}): the default"
+        " will do."
+    )
+    console.print(plain(verdict))
+    names = f"--labels-file {folder / LABELS} --templates {folder / TEMPLATES}"
+    console.print(plain(f"Written to {folder}; use it with {names}"), soft_wrap=True)
 
 
 def show_calibration(found: Calibrated, path: Path, wished: float | None = None) -> None:

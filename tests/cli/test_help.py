@@ -29,7 +29,7 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 TREE = dict(commands(typer.main.get_command(app)))
 
 
-COMMANDS = ("classify", "evaluate", "calibrate", "similarity", "report", "sort")
+COMMANDS = ("classify", "evaluate", "calibrate", "similarity", "explain", "report", "sort")
 
 
 def documentation() -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipcls.cli import _flags as flags
+from clipcls.cli import prompts_search
 from clipcls.cli._base import Command, ListByDefault, echo, on_terminal
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=ListByDefault,
     subcommand_metavar="[NAME | COMMAND ...]",
-    help="List the template sets, or the templates of the set NAME; show finished prompts.",
+    help="List the template sets, or the templates of the set NAME; show finished prompts, and"
+    " search for the best ones.",
     epilog="""\b
 Examples:
   clipcls prompts
@@ -61,6 +63,9 @@ def list_sets(
     echo(row.format("name", "templates", "description"))
     for found in list_sets():
         echo(row.format(found.name, len(found.templates), found.description))
+
+
+app.command("search", cls=Command, epilog=prompts_search.EPILOG)(prompts_search.search)
 
 
 @app.command(cls=Command, epilog=_SHOW_EPILOG)
