@@ -29,7 +29,9 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 TREE = dict(commands(typer.main.get_command(app)))
 
 
-COMMANDS = ("classify", "evaluate", "calibrate", "learn", "similarity", "report", "sort")
+COMMANDS = tuple(
+    ["classify", "evaluate", "calibrate", "learn", "similarity", "explain", "report", "sort"]
+)
 
 
 def documentation() -> str:

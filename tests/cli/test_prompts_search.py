@@ -1,0 +1,54 @@
+"""`clipcls prompts search`: what it prints and writes, and that `classify` takes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clipcls.testing import save_colours
+from tests.cli.conftest import Invoke
+
+JOB = ("prompts", "search", "in", "labels.csv", "--labels", "a,b", "--model", "fast")
+
+
+@pytest.fixture(autouse=True)
+def _images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = save_colours(tmp_path / "in", ["red", "blue"] * 6)
+    rows = [f"{path.name},{'ab'[i % 2]}" for i, path in enumerate(paths)]
+    Path("labels.csv").write_text("\n".join(["image,label", *rows]) + "\n", encoding="utf-8")
+    Path("words.txt").write_text("a=blue\na=red\nb=red|blue\nb=blue\n", encoding="utf-8")
+
+
+def test_what_is_found_goes_to_classify(invoke: Invoke) -> None:
+    result = invoke(*JOB, "--wordings", "words.txt", "-o", "found")
+    assert result.exit_code == 0
+    assert "mostly luck" in result.stderr
+    assert "chosen, on images that did not choose" in result.stdout
+    assert "openai80" in result.stdout
+    files = ("--labels-file", "found/labels.json", "--templates", "found/templates.txt")
+    scored = invoke("classify", "in", *files, "--model", "fast")
+    assert scored.exit_code == 0
+    predicted = [line.split(",")[1] for line in scored.stdout.splitlines()[1:]]
+    assert predicted == ["a", "b"] * 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "labels.csv"], "is no folder"),
+        (["-o", "there"], "--overwrite"),
+        (["-o", "found", "--wordings", "none.txt"], "cannot be read"),
+        (["-o", "found", "--limit", "5"], "too few for 5 folds"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    invoke: Invoke, arguments: list[str], message: str
+) -> None:
+    Path("there").mkdir()
+    Path("there/labels.json").write_text("{}")
+    result = invoke(*JOB, *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr.splitlines()[-1]
+    assert not Path("found").exists()
