@@ -14,10 +14,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from clipcls import Classifier, Prediction, RuntimeOptions, read_results
+from clipcls.testing import save_colours
 from tests.e2e.conftest import ROOT, Program, command
 from tests.e2e.damage import damage_all
 
@@ -231,3 +234,19 @@ def test_python_dash_m_is_the_same_program() -> None:
         [sys.executable, "-m", "clipcls", "--version"], capture_output=True, check=True
     )
     assert done.stdout.startswith(b"clipcls 0.")
+
+
+def test_a_parquet_table_has_the_rows_of_the_folder(program: Program, tmp_path: Path) -> None:
+    paths = save_colours(tmp_path / "images", ["red", "green", "blue"])
+    table = tmp_path / "t.parquet"
+    cells = [{"bytes": path.read_bytes(), "path": path.name} for path in paths]
+    pq.write_table(pa.table({"image": [*cells, None], "id": ["a", "b", "c", "d"]}), table)
+    common = ("--labels", "red,green", "--device", "cpu", "--no-cache")
+    folder = program("classify", tmp_path / "images", *common)
+    found = program("classify", table, "--image-column", "image", "--keep", "id", *common)
+    assert (folder.returncode, found.returncode) == (0, 3)
+    header, *rows, last, _ = found.stdout.decode().split("\r\n")
+    assert header == "path,id,prediction,probability,red,green,note,error"
+    expected = [row.partition(",")[2] for row in folder.stdout.decode().split("\r\n")[1:-1]]
+    assert rows == [f"{table}#{i},{'abc'[i]},{scores}" for i, scores in enumerate(expected)]
+    assert last == f"{table}#3,d,,,,,,no image in this row"

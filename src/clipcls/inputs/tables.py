@@ -65,8 +65,12 @@ class TableRow(NamedTuple):
 
 def is_table(text: str) -> bool:
     """Return whether an input is called like a table."""
+    return _ending(text) in ENDINGS
+
+
+def _ending(text: str) -> str:
     name = text.rpartition("::")[0] if is_archive(text) and "::" in text else text
-    return os.path.splitext(name)[1].lower() in ENDINGS
+    return os.path.splitext(name)[1].lower()
 
 
 class Tables:
@@ -94,13 +98,12 @@ class Tables:
         """
         if self._options.image_column is None or not is_table(text) or text in self.opened:
             return
-        ending = os.path.splitext(text.rpartition("::")[0] or text)[1].lower()
-        if ending in _PARQUET:
+        if _ending(text) in _PARQUET:
             from clipcls.inputs.parquet import ParquetTable
 
             self.opened[text] = ParquetTable(text, self._options, self._remote, self._images)
         else:
-            kind = _JsonTable if ending in _JSON_LINES else _DelimitedTable
+            kind = _JsonTable if _ending(text) in _JSON_LINES else _DelimitedTable
             self.opened[text] = kind(text, self._options, self._remote)
 
     def check(self) -> None:
