@@ -10,7 +10,7 @@ import asyncio
 import errno
 import os
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from functools import cache
 from threading import Event, Lock
 from typing import Any
@@ -42,6 +42,7 @@ _SAY = {
 }
 """Part of the name of a library's error -> what it means."""
 
+_PAGE = 1000
 _EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
 
 
@@ -104,8 +105,8 @@ class Stores:
             start += len(part)
             yield bytes(part)
 
-    def entries(self, url: str) -> Iterator[tuple[str, str, bool]]:
-        """Yield (name, address, whether it is a folder) of what is in a folder, in natural order.
+    def entries(self, url: str) -> list[str]:
+        """Return the names in a folder in natural order, those of folders with a slash behind.
 
         Raises:
             OSError: It cannot be listed, or is not there.
@@ -113,19 +114,31 @@ class Stores:
         """
         try:
             system, path = self._system(url)
-            found = self._called(system, "ls", path, detail=True)
+            names = self._listed(system, path.strip("/"), url)
         except (OSError, MissingExtraError):
             raise
         except Exception as error:  # as above
             raise OSError(_reason(error)) from error
-        scheme = url.partition("://")[0]
-        outer = url.rpartition("::")[2] if scheme.lower() == ARCHIVE else ""
-        listed = [(entry["name"].rstrip("/"), entry["type"] == "directory") for entry in found]
-        for name, folder in sorted(listed, key=lambda entry: name_order(entry[0])):
-            # A store may list the folder itself, as an empty object.
-            if name.strip("/") != path.strip("/"):
-                address = f"{scheme}://{name.lstrip('/')}" + (f"::{outer}" if outer else "")
-                yield name.rpartition("/")[2], address, folder
+        names.sort(key=name_order)
+        return names
+
+    def _listed(self, system: Any, path: str, url: str) -> list[str]:
+        """List a folder; of S3 in pages, as fsspec's description of a file takes a kilobyte."""
+        if not url.lower().startswith("s3://") or not path:
+            found = self._called(system, "ls", path, detail=True)
+            return list(_names(found, path))
+        bucket, key, _ = system.split_path(path)
+        pages = system._iterdir(bucket, prefix=f"{key}/" if key else "")
+        names: list[str] = []
+        limit = self.options.timeout * (self.options.retries + 1)
+        try:
+            while page := sync(system.loop, _page, pages, timeout=limit):
+                names += _names(page, path)
+        except Exception as error:
+            from s3fs.errors import translate_boto_error
+
+            raise translate_boto_error(error) from error
+        return names
 
     def _system(self, url: str) -> tuple[Any, str]:
         """Return the file system of an address and its path there."""
@@ -180,6 +193,24 @@ class Stores:
             call = getattr(system, f"_{method}")
             return sync(system.loop, call, *args, timeout=self.options.timeout * attempts, **more)
         return getattr(system, method)(*args, **more)
+
+
+async def _page(entries: AsyncIterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Take the next entries; none at the end."""
+    page = []
+    async for entry in entries:
+        page.append(entry)
+        if len(page) == _PAGE:
+            break
+    return page
+
+
+def _names(entries: Iterable[dict[str, Any]], folder: str) -> Iterator[str]:
+    for entry in entries:
+        name = entry["name"].rstrip("/")
+        # A store may list the folder itself, as an empty object.
+        if name.strip("/") != folder:
+            yield name.rpartition("/")[2] + ("/" if entry["type"] == "directory" else "")
 
 
 @cache

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import chain
+from itertools import chain, count
 from typing import BinaryIO
 
 from clipcls.errors import InputError
@@ -63,7 +63,8 @@ class _Walk:
         skipped: Why something was left out -> how often.
         skipped_paths: The first of them as (path, reason), at most `MOST_SKIPPED_PATHS`.
         unsearched: How many subfolders were not searched, as was asked.
-        found: What was found, as digests of real paths and addresses.
+        found: Whether anything was.
+        alone: Whether nothing can come twice: all of it is one folder of a store.
         remote: What opens inputs that are no files of this machine.
     """
 
@@ -72,7 +73,8 @@ class _Walk:
         self._is_excluded = Exclusions(options.exclude).match
         self._is_image = is_image
         self.remote = Remote(options.remote)
-        self.found: set[bytes] = set()
+        self.found = self.alone = False
+        self._digests: set[bytes] = set()
         self.skipped: Counter[str] = Counter()
         self.skipped_paths: list[tuple[str, str]] = []
         self.unsearched = 0
@@ -206,10 +208,13 @@ class _Walk:
         return HIDDEN if name.startswith(".") and not named else None
 
     def _is_new(self, identity: str) -> bool:
+        self.found = True
+        if self.alone:
+            return True
         # 16 bytes per file instead of its path keep the memory of long runs low.
         key = blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        new = key not in self.found
-        self.found.add(key)
+        new = key not in self._digests
+        self._digests.add(key)
         return new
 
     def _skip(self, path: str, reason: str) -> None:
@@ -273,8 +278,11 @@ class PathStream:
         if self._started:
             raise RuntimeError(f"a {type(self).__name__} can be iterated only once")
         self._started = True
-        for index, path in enumerate(self._found()):
-            yield ImageRef(index, redacted(path), self._walk.remote.source(path))
+        yield from map(self.ref, count(), self._found())
+
+    def ref(self, index: int, address: str) -> ImageRef:
+        """Return the reference of something that was found, with its place in the order."""
+        return ImageRef(index, redacted(address), self._walk.remote.source(address))
 
     def _found(self) -> Iterator[str]:
         for path in self._paths:
@@ -334,6 +342,8 @@ class Discovery(PathStream):
             else:
                 _check_path(text)
         self._has_pipe = any(map(is_stream, self._inputs))
+        [first, *others] = self._inputs
+        self._walk.alone = not others and bool(is_store(first)) and not names_a_tar(first)
         self._stdin = standard_input() if stdin is None and STDIN in self._inputs else stdin
 
     @property
