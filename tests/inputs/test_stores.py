@@ -145,3 +145,20 @@ def test_a_store_that_answers_badly_ends_in_bounded_time(
         else:
             assert fetch(f"s3://{path}", timeout=seconds, retries=1) == picture("red")
         assert time.monotonic() - began < 12
+
+
+def test_an_answer_that_nobody_wants_any_more_is_not_awaited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("s3fs")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k3yid")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    stopped = threading.Event()
+    with serving() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url("").rstrip("/"))
+        threading.Timer(0.5, stopped.set).start()
+        began = time.monotonic()
+        with pytest.raises(DecodeError, match="^download failed: interrupted$"):
+            Stores(RemoteOptions(timeout=60.0)).fetch("s3://stalled/a", stopped)
+        assert time.monotonic() - began < 8
