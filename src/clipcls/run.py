@@ -23,6 +23,7 @@ from clipcls.columns import Columns
 from clipcls.embed import EmbeddingStream, Stages
 from clipcls.errors import OptionError, ResumeError
 from clipcls.inputs.decode import is_candidate
+from clipcls.inputs.packed import PackedRefs
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.urls import file_of, redacted
 from clipcls.inputs.walk import Discovery
@@ -309,7 +310,7 @@ class Listed(Iterator[ImageRef]):
         lists = (text[1:] for text in given.paths if text[:1] == "@")
         self._check_apart(*map(str, job.reads), *lists, *found.tables.opened)
         refs = self._of_shard(found)
-        listed = []
+        listed = PackedRefs(found.ref)
         for ref in refs:
             listed.append(ref)
             if found.streams:

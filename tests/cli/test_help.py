@@ -29,9 +29,7 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 TREE = dict(commands(typer.main.get_command(app)))
 
 
-COMMANDS = tuple(
-    ["classify", "evaluate", "calibrate", "learn", "similarity", "explain", "report", "sort"]
-)
+COMMANDS = ("classify", "evaluate", "calibrate", "learn", "similarity", "explain", "report", "sort")
 
 
 def documentation() -> str:

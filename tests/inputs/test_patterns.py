@@ -5,8 +5,12 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from natsort import natsorted
 
 from clipcls.errors import InputError
+from clipcls.inputs.patterns import name_order
 from clipcls.inputs.walk import (
     DUPLICATE,
     EXCLUDED,
@@ -232,3 +236,8 @@ def test_what_is_named_is_not_excluded(tree: Tree) -> None:
     found = discover(["old", "b.jpg", "-"], exclude=["old", "*b.jpg", "c*"], stdin=b"c.jpg\n")
     assert paths(found) == ["old/a.jpg", "b.jpg", "c.jpg"]
     assert not found.skipped
+
+
+@given(st.lists(st.text(st.sampled_from("aBé0012_.- "), max_size=8)))
+def test_the_order_of_names_is_natsorts(names: list[str]) -> None:
+    assert sorted(names, key=name_order) == natsorted(sorted(names))

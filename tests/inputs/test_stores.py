@@ -161,3 +161,20 @@ def test_an_image_can_be_read_in_another_process(archive: Path) -> None:
     assert [ref.read().read() for ref in moved] == [picture("red")] * len(refs)
     # They share what they have opened.
     assert len({id(ref.source.fetcher) for ref in moved}) == 1
+
+
+def test_an_answer_that_nobody_wants_any_more_is_not_awaited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("s3fs")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k3yid")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    stopped = threading.Event()
+    with serving() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url("").rstrip("/"))
+        threading.Timer(0.5, stopped.set).start()
+        began = time.monotonic()
+        with pytest.raises(DecodeError, match="^download failed: interrupted$"):
+            Stores(RemoteOptions(timeout=60.0)).fetch("s3://stalled/a", stopped)
+        assert time.monotonic() - began < 8

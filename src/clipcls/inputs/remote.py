@@ -13,6 +13,7 @@ from clipcls.errors import DecodeError
 from clipcls.inputs.refs import Source
 from clipcls.inputs.urls import (
     archive_of,
+    child,
     file_of,
     is_archive,
     is_store,
@@ -138,29 +139,31 @@ class Remote:
             yield from self._tars.below(url, keeper)
             return
         try:
-            top = [] if named else list(self._stores.entries(url))
+            top = [] if named else self._stores.entries(url)
         except OSError:
             top = []
         if not top:
             yield url
             return
-        levels = [("", iter(top))]
+        levels = [(url, "", top[::-1])]
         while levels:
-            below, entries = levels[-1]
-            name, address, folder = next(entries, ("", "", False))
-            if not name:
+            folder, below, names = levels[-1]
+            if not names:
                 levels.pop()
-            elif not keeper.keep(address, below + name, folder=folder, image=has_image_name(name)):
                 continue
-            elif folder:
-                try:
-                    listed = list(self._stores.entries(address))
-                except OSError as error:
-                    keeper.unreadable(address, error)
-                else:
-                    levels.append((f"{below}{name}/", iter(listed)))
-            else:
+            # From the end, so that what is done takes no memory.
+            name = names.pop()
+            is_folder, name = name.endswith("/"), name.rstrip("/")
+            address, below = child(folder, name), below + name
+            if not keeper.keep(address, below, folder=is_folder, image=has_image_name(name)):
+                continue
+            if not is_folder:
                 yield address
+                continue
+            try:
+                levels.append((address, f"{below}/", self._stores.entries(address)[::-1]))
+            except OSError as error:
+                keeper.unreadable(address, error)
 
     @property
     def streams(self) -> bool:

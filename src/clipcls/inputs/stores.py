@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import time
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
+from concurrent.futures import wait
 from functools import cache
 from threading import Event, Lock
 from typing import Any, BinaryIO
@@ -42,6 +44,8 @@ _SAY = {
 }
 """Part of the name of a library's error -> what it means."""
 
+_PAGE = 1000
+_POLL_SECONDS = 0.1
 _EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
 
 
@@ -65,7 +69,7 @@ class Stores:
 
         Args:
             url: The address.
-            stopped: As for a download; the stores' libraries cannot be told of it.
+            stopped: As for a download; what is in an archive is read to its end.
 
         Raises:
             DecodeError: It cannot be had within the limits; the message is the reason.
@@ -73,7 +77,7 @@ class Stores:
         limit = int(self.options.max_megabytes * 1e6)
         try:
             system, path = self._system(url)
-            data = self._called(system, "cat_file", path, start=0, end=limit + 1)
+            data = self._called(system, "cat_file", path, stopped=stopped, start=0, end=limit + 1)
         except Exception as error:  # each store's library has errors of its own
             # Of an empty object there is no range.
             if "range" not in str(error).lower():
@@ -94,7 +98,7 @@ class Stores:
             try:
                 system, path = self._system(url)
                 end = start + PART_BYTES
-                part = self._called(system, "cat_file", path, start=start, end=end)
+                part = self._called(system, "cat_file", path, stopped=stopped, start=start, end=end)
             except MissingExtraError:
                 raise
             except Exception as error:  # as above
@@ -116,8 +120,8 @@ class Stores:
         stream: BinaryIO = system.open(path, "rb")
         return stream
 
-    def entries(self, url: str) -> Iterator[tuple[str, str, bool]]:
-        """Yield (name, address, whether it is a folder) of what is in a folder, in natural order.
+    def entries(self, url: str) -> list[str]:
+        """Return the names in a folder in natural order, those of folders with a slash behind.
 
         Raises:
             OSError: It cannot be listed, or is not there.
@@ -125,19 +129,30 @@ class Stores:
         """
         try:
             system, path = self._system(url)
-            found = self._called(system, "ls", path, detail=True)
+            names = self._listed(system, path.strip("/"), url)
         except (OSError, MissingExtraError):
             raise
         except Exception as error:  # as above
             raise OSError(reason_of(error)) from error
-        scheme = url.partition("://")[0]
-        outer = url.rpartition("::")[2] if scheme.lower() == ARCHIVE else ""
-        listed = [(entry["name"].rstrip("/"), entry["type"] == "directory") for entry in found]
-        for name, folder in sorted(listed, key=lambda entry: name_order(entry[0])):
-            # A store may list the folder itself, as an empty object.
-            if name.strip("/") != path.strip("/"):
-                address = f"{scheme}://{name.lstrip('/')}" + (f"::{outer}" if outer else "")
-                yield name.rpartition("/")[2], address, folder
+        names.sort(key=name_order)
+        return names
+
+    def _listed(self, system: Any, path: str, url: str) -> list[str]:
+        """List a folder; of S3 in pages, as fsspec's description of a file takes a kilobyte."""
+        if not url.lower().startswith("s3://") or not path:
+            found = self._called(system, "ls", path, detail=True)
+            return list(_names(found, path))
+        bucket, key, _ = system.split_path(path)
+        pages = system._iterdir(bucket, prefix=f"{key}/" if key else "")
+        names: list[str] = []
+        try:
+            while page := sync(system.loop, _page, pages, timeout=self._limit):
+                names += _names(page, path)
+        except Exception as error:
+            from s3fs.errors import translate_boto_error
+
+            raise translate_boto_error(error) from error
+        return names
 
     def _system(self, url: str) -> tuple[Any, str]:
         """Return the file system of an address and its path there."""
@@ -185,13 +200,47 @@ class Stores:
         }
         return {"config_kwargs": config}
 
-    def _called(self, system: Any, method: str, *args: Any, **more: Any) -> Any:
-        """Call a method of a file system, where that is possible within the time-out."""
-        if isinstance(system, AsyncFileSystem) and system.async_impl:
-            attempts = self.options.retries + 1
-            call = getattr(system, f"_{method}")
-            return sync(system.loop, call, *args, timeout=self.options.timeout * attempts, **more)
-        return getattr(system, method)(*args, **more)
+    def _called(
+        self, system: Any, method: str, path: str, *, stopped: Event | None = None, **more: Any
+    ) -> Any:
+        """Call a method of a file system, where that is possible within the time-out.
+
+        Raises:
+            InterruptedError: Nobody wants the answer any more.
+        """
+        if not (isinstance(system, AsyncFileSystem) and system.async_impl):
+            return getattr(system, method)(path, **more)
+        call = getattr(system, f"_{method}")(path, **more)
+        answer = asyncio.run_coroutine_threadsafe(call, system.loop)
+        ends = time.monotonic() + self._limit
+        while wait([answer], _POLL_SECONDS).not_done:
+            if time.monotonic() > ends or (stopped is not None and stopped.is_set()):
+                answer.cancel()
+                raise TimeoutError if time.monotonic() > ends else InterruptedError
+        return answer.result()
+
+    @property
+    def _limit(self) -> float:
+        """Seconds for an answer of a store, whose library makes the further attempts itself."""
+        return self.options.timeout * (self.options.retries + 1)
+
+
+async def _page(entries: AsyncIterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Take the next entries; none at the end."""
+    page = []
+    async for entry in entries:
+        page.append(entry)
+        if len(page) == _PAGE:
+            break
+    return page
+
+
+def _names(entries: Iterable[dict[str, Any]], folder: str) -> Iterator[str]:
+    for entry in entries:
+        name = entry["name"].rstrip("/")
+        # A store may list the folder itself, as an empty object.
+        if name.strip("/") != folder:
+            yield name.rpartition("/")[2] + ("/" if entry["type"] == "directory" else "")
 
 
 @cache
@@ -226,6 +275,8 @@ def reason_of(error: Exception) -> str:
         return "permission denied"
     if isinstance(error, (TimeoutError, asyncio.TimeoutError, FSTimeoutError)):
         return "download failed: timed out"
+    if isinstance(error, InterruptedError):
+        return "download failed: interrupted"
     if isinstance(error, BadZipFile):
         return "corrupt: damaged or incomplete zip archive"
     if isinstance(error, RuntimeError) and "password" in str(error):

@@ -78,7 +78,7 @@ class Tars:
         """
         name, path = member_of(url)
         if not name:
-            raise DecodeError(self._damage.get(path, _EMPTY))
+            raise DecodeError(self._damage.get(path, "no image is named in the archive"))
         name = name.removeprefix("./")
         archive = self._archives.get(path)
         if archive is None or not archive.may_read(name):

@@ -67,6 +67,13 @@ def archive_of(text: str) -> str:
     return text
 
 
+def child(folder: str, name: str) -> str:
+    """Return the address of what is in a folder of a store or an archive."""
+    inner, mark, archive = folder.rpartition("::") if is_archive(folder) else (folder, "", "")
+    start = inner if inner.endswith("/") else f"{inner}/"
+    return f"{start}{name}{mark}{archive}"
+
+
 def key_of(name: str) -> str:
     """Return what webdataset calls the key of a member: up to the first dot of its last name."""
     folder, slash, last = name.rpartition("/")

@@ -64,7 +64,8 @@ class _Walk:
         skipped: Why something was left out -> how often.
         skipped_paths: The first of them as (path, reason), at most `MOST_SKIPPED_PATHS`.
         unsearched: How many subfolders were not searched, as was asked.
-        found: What was found, as digests of real paths and addresses.
+        found: Whether anything was.
+        alone: Whether nothing can come twice: all of it is one folder of a store.
         remote: What opens inputs that are no files of this machine.
     """
 
@@ -73,7 +74,8 @@ class _Walk:
         self._is_excluded = Exclusions(options.exclude).match
         self._is_image = is_image
         self.remote = Remote(options.remote)
-        self.found: set[bytes] = set()
+        self.found = self.alone = False
+        self._digests: set[bytes] = set()
         self.skipped: Counter[str] = Counter()
         self.skipped_paths: list[tuple[str, str]] = []
         self.unsearched = 0
@@ -211,10 +213,13 @@ class _Walk:
         return HIDDEN if name.startswith(".") and not named else None
 
     def _is_new(self, identity: str) -> bool:
+        self.found = True
+        if self.alone:
+            return True
         # 16 bytes per file instead of its path keep the memory of long runs low.
         key = blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        new = key not in self.found
-        self.found.add(key)
+        new = key not in self._digests
+        self._digests.add(key)
         return new
 
     def _skip(self, path: str, reason: str) -> None:
@@ -279,10 +284,11 @@ class PathStream:
             raise RuntimeError(f"a {type(self).__name__} can be iterated only once")
         self._started = True
         for index, found in enumerate(self._found()):
-            if isinstance(found, TableRow):
-                yield ImageRef(index, *found)
-            else:
-                yield ImageRef(index, redacted(found), self._walk.remote.source(found))
+            yield ImageRef(index, *found) if isinstance(found, TableRow) else self.ref(index, found)
+
+    def ref(self, index: int, address: str) -> ImageRef:
+        """Return the reference of something that was found, with its place in the order."""
+        return ImageRef(index, redacted(address), self._walk.remote.source(address))
 
     def _found(self) -> Iterator[str | TableRow]:
         for path in self._paths:
@@ -352,6 +358,8 @@ class Discovery(PathStream):
                 self.tables.open(text)
         self.tables.check()
         self._has_pipe = any(map(is_stream, self._inputs))
+        [first, *others] = self._inputs
+        self._walk.alone = not others and bool(is_store(first)) and not names_a_tar(first)
         self._stdin = standard_input() if stdin is None and STDIN in self._inputs else stdin
 
     @property
