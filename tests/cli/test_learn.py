@@ -153,6 +153,20 @@ def test_rows_that_somebody_chose_teach_and_do_not_judge(invoke: Invoke, labelle
     assert "Judged on 12 images" in result.stdout
 
 
+def test_a_damaged_image_teaches_nothing_and_is_named(invoke: Invoke, labelled: Path) -> None:
+    (labelled / "images" / "0-5.png").write_bytes(b"no image")
+    result = invoke(*LEARN)
+    assert result.exit_code == 3
+    assert "31 images, 2 labels" in result.stdout
+    assert "1 image failed and taught nothing (images/0-5.png:" in result.stderr
+    assert (labelled / "a.head.safetensors").exists()
+    for path in (labelled / "images").iterdir():
+        path.write_bytes(b"no image")
+    result = invoke(*LEARN, "--overwrite")
+    assert result.exit_code == 2
+    assert "no image could be read: images/0-0.png:" in result.stderr
+
+
 def test_a_variant_stands_beside_the_head(invoke: Invoke, labelled: Path) -> None:
     invoke(*LEARN)
     result = invoke(

@@ -72,6 +72,13 @@ def test_what_is_better_is_called_better() -> None:
     assert judged.calibration_error[1] < judged.calibration_error[0]
 
 
+def test_what_is_judged_is_what_is_written() -> None:
+    """Twenty of each label are for the probe, though a fold leaves sixteen to learn from."""
+    examples = World.of(4).examples(60)
+    assert fit_head(examples, HeadMethod.AUTO).method is HeadMethod.PROBE
+    assert judge(examples, HeadMethod.AUTO) == judge(examples, HeadMethod.PROBE)
+
+
 def test_an_image_has_no_say_in_its_own_logits() -> None:
     examples = World.of(1).examples(60)
     seen = []

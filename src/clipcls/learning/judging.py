@@ -24,7 +24,7 @@ from clipcls.evaluation.bootstrap import (
 )
 from clipcls.evaluation.metrics import Scores, calibration_error
 from clipcls.learning.examples import Examples, folds
-from clipcls.learning.fitting import fit_head
+from clipcls.learning.fitting import fit_head, meant
 from clipcls.options import HeadMethod
 from clipcls.scoring import softmax
 
@@ -76,8 +76,10 @@ def judge(examples: Examples, method: HeadMethod, seed: int = 0) -> Judged:
         method: How heads are learned.
         seed: Of the folds.
     """
+    # What is judged is what will be written, though a fold leaves fewer examples.
+    chosen = meant(method, examples)
     logits, parts = cross_validated(
-        examples, seed, lambda part, number: fit_head(part, method, number).logits
+        examples, seed, lambda part, number: fit_head(part, chosen, number).logits
     )
     counted = counting(examples)
     truth = examples.truth[counted]

@@ -104,7 +104,7 @@ def learn(
     kept = [place for place, record in enumerate(records) if isinstance(record, Embedded)]
     failures = tuple(record for record in records if isinstance(record, Failure))
     if failures:
-        _check_teaching(truth, kept)
+        _check_teaching(truth, kept, failures[0])
     vectors = [records[place].embedding for place in kept]  # type: ignore[union-attr]
     embeddings = np.stack(vectors).astype(np.float64)
     examples, axes = _examples(classifier, truth, kept, embeddings)
@@ -127,22 +127,31 @@ def learn(
     return replace(found, head=replace(head, figures=_document(found)))
 
 
-def _check_teaching(truth: Truth, kept: list[int] | None = None) -> None:
+def _check_teaching(
+    truth: Truth, kept: list[int] | None = None, failure: Failure | None = None
+) -> None:
     """Refuse examples that no head can be learned from, or judged on.
+
+    Args:
+        truth: All of them.
+        kept: The places of those that could be embedded; None for all.
+        failure: The first that could not.
 
     Raises:
         HeadError: Says which labels lack how many.
     """
+    if failure is not None and not kept:
+        raise HeadError(f"no image could be read: {visible(failure.path)}: {failure.reason}")
     places = range(len(truth.values)) if kept is None else kept
     counts = dict.fromkeys(truth.names, 0)
     for place in places:
         counts[truth.values[place][0]] += 1
     examples = {label: count for label, count in counts.items() if count}
     if len(examples) < 2:
-        only = f"all {len(places)} are '{visible(next(iter(examples)))}'" if examples else "none"
         raise HeadError(
-            f"a head tells labels apart, and of the labelled images {only}: label some of another"
-            " label too (--label-column names the column of the labels)"
+            f"a head tells labels apart, and of the labelled images all {len(places)} are"
+            f" '{visible(next(iter(examples)))}': label some of another label too (--label-column"
+            " names the column of the labels)"
         )
     enough = [label for label, count in examples.items() if count > 1]
     if len(enough) < 2:
@@ -259,6 +268,12 @@ def _document(found: Learned) -> dict[str, Any]:
 
 def advice(found: Learned) -> Iterator[str]:
     """Yield what the user should know about the examples, a sentence each."""
+    if found.failures:
+        failure = found.failures[0]
+        yield (
+            f"{len(found.failures):,} image{'s' * (len(found.failures) > 1)} failed and taught"
+            f" nothing ({visible(failure.path)}: {failure.reason})"
+        )
     lone = [label for label, count in found.per_label.items() if count == 1]
     if lone:
         yield (
