@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -202,6 +203,20 @@ def test_an_actor_killed_in_mid_run_costs_nothing(
     assert killed
     assert int((tmp_path / "process").read_text()) != killed[0]
     same_as_local(images, output)
+
+
+def test_images_in_an_archive_are_read_by_the_tasks(
+    engine: RayEngine, images: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for path in images.iterdir():
+            archive.write(path, path.name)
+    inputs = Inputs((f"zip://{tmp_path}/images.zip",))
+    for name, used in (("out.csv", engine), ("local.csv", None)):
+        asked = dataclasses.replace(job(images, tmp_path / name), inputs=inputs)
+        report = run(asked, engine=used, encoder=FakeEncoder())
+        assert (report.done, report.failed) == (16, 2)
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "local.csv").read_bytes()
 
 
 DRIVER = """
