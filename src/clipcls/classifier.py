@@ -104,7 +104,6 @@ class Classifier:
     ) -> None:
         named, filled = make_labels(labels), make_templates(templates)
         self.prompts = build_prompts(named, filled)
-        self._wordings = [wording for label in named for wording in label.wordings]
         self._template = filled[0]
         self.warn: Callable[[str], None] = _warn
         self.tell: Callable[[str], None] = lambda text: None
@@ -112,6 +111,10 @@ class Classifier:
         self._decode = decode or DecodeOptions()
         self._runtime = runtime or RuntimeOptions()
         check_labels_fit(self.prompts.labels, self._scoring)
+        self._words: tuple[str, ...] = ()
+        if self._scoring.unknown is not None:
+            wordings = [wording for label in named for wording in label.wordings]
+            self._words = competing_words(self._scoring.unknown.words, wordings)
         if self._scoring.calibration is not None:
             _check_calibrated_prompts(self._scoring.calibration, self.prompts)
         if model is None or isinstance(model, str):
@@ -256,11 +259,9 @@ class Classifier:
             raise ModelError(
                 f"{encoder.name} gives no finite numbers for the prompts (--precision fp32)"
             )
-        unknown = self._scoring.unknown
         words = None
-        if unknown is not None:
-            found = competing_words(unknown.words, self._wordings)
-            words = embed_words(encoder, found, self._template, classes, self.tell)
+        if self._words:
+            words = embed_words(encoder, self._words, self._template, classes, self.tell)
         return Scorer(
             labels=self.labels,
             classes=classes,
