@@ -121,7 +121,7 @@ class Classifier:
         runtime: RuntimeOptions | None = None,
     ) -> None:
         self._head = read_head(Path(head)) if isinstance(head, (str, os.PathLike)) else head
-        self.prompts, self._wordings, self._template = _asked(labels, templates, self._head)
+        self.prompts, wordings, self._template = _asked(labels, templates, self._head)
         self.warn: Callable[[str], None] = _warn
         self.tell: Callable[[str], None] = _say_nothing
         self._scoring = scoring or ScoringOptions()
@@ -138,6 +138,9 @@ class Classifier:
                 "--head and --unknown contradict each other: words compete with prompts, and a head"
                 " does without prompts"
             )
+        self._words: tuple[str, ...] = ()
+        if self._scoring.unknown is not None:
+            self._words = competing_words(self._scoring.unknown.words, wordings)
         if self._scoring.calibration is not None:
             _check_calibrated_head(self._scoring.calibration, self._head)
             _check_calibrated_prompts(self._scoring.calibration, self.prompts)
@@ -150,7 +153,7 @@ class Classifier:
 
     def __getstate__(self) -> dict[str, object]:
         """Return what another process needs to be the same classifier, where nothing is loaded."""
-        asked = ("prompts", "_wordings", "_template", "_head", "_scoring")
+        asked = ("prompts", "_words", "_template", "_head", "_scoring")
         kept = (*asked, "_decode", "_runtime", "_model", "_settled")
         return {"warn": _warn, "tell": _say_nothing, **{name: vars(self)[name] for name in kept}}
 
@@ -327,11 +330,9 @@ class Classifier:
             raise ModelError(
                 f"{encoder.name} gives no finite numbers for the prompts (--precision fp32)"
             )
-        unknown = self._scoring.unknown
         words = None
-        if unknown is not None:
-            found = competing_words(unknown.words, self._wordings)
-            words = embed_words(encoder, found, self._template, classes, self.tell)
+        if self._words:
+            words = embed_words(encoder, self._words, self._template, classes, self.tell)
         return Scorer(
             labels=self.labels,
             classes=classes,

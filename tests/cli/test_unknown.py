@@ -89,6 +89,7 @@ def test_shards_are_merged_with_the_column(
         (("--unknown", "auto", "--unknown-threshold", "2"), "--unknown-threshold is 2.0"),
         (("--unknown", "auto", "--multi-label"), "--unknown and --multi-label contradict"),
         (("--unknown", "auto", "--label", "unknown"), "the label 'unknown' could not be told"),
+        (("--unknown", "auto", "--labels", "object,thing,matter,process,group"), "words FILE"),
         (("--label", "p_unknown"), "p_unknown"),
     ],
 )
