@@ -18,7 +18,7 @@ def _images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = save_colours(tmp_path / "in", ["red", "blue"] * 6)
     rows = [f"{path.name},{'ab'[i % 2]}" for i, path in enumerate(paths)]
     Path("labels.csv").write_text("\n".join(["image,label", *rows]) + "\n", encoding="utf-8")
-    Path("words.txt").write_text("a=blue\na=red\nb=red|blue\nb=blue\n", encoding="utf-8")
+    Path("words.txt").write_text("a=yellow\na=red\nb=black|green\nb=blue\n", encoding="utf-8")
 
 
 def test_what_is_found_goes_to_classify(invoke: Invoke) -> None:
@@ -26,7 +26,7 @@ def test_what_is_found_goes_to_classify(invoke: Invoke) -> None:
     assert result.exit_code == 0
     assert "mostly luck" in result.stderr
     assert "chosen, on images that did not choose" in result.stdout
-    assert "openai80" in result.stdout
+    assert "33 choices of templates; the default is photo" in result.stdout
     files = ("--labels-file", "found/labels.json", "--templates", "found/templates.txt")
     scored = invoke("classify", "in", *files, "--model", "fast")
     assert scored.exit_code == 0
