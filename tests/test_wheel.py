@@ -64,7 +64,8 @@ def test_the_weights_are_the_ones_that_the_card_measures() -> None:
 def test_the_wheel_holds_the_package_and_nothing_else(members: dict[str, int]) -> None:
     source = ROOT / "src" / "clipcls"
     own = {f"clipcls/{p.relative_to(source).as_posix()}" for p in source.rglob("*.py")}
-    data = {f"clipcls/prompts/{path.name}" for path in (ROOT / "prompts").iterdir()}
+    prompts = [path for path in (ROOT / "prompts").rglob("*") if path.is_file()]
+    data = {f"clipcls/{path.relative_to(ROOT).as_posix()}" for path in prompts}
     data |= {f"clipcls/models/{name}.json" for name in ("catalog", "published")}
     data |= {"clipcls/py.typed"}
     page = ("page.html", "page.css", "state.js", "filter.js", "gallery.js", "viewer.js", "main.js")
