@@ -288,7 +288,8 @@ def test_partitions_are_shards_and_complete_ones_are_kept(
     )
     assert parts[0].stat().st_ino == first
     assert again.resumed == len(parts[0].read_bytes().splitlines()) - 1
-    assert (again.done + again.resumed + again.failed, again.exit_code) == (18, 3)
+    # Whether a damaged image is among the resumed ones is up to the hash of its path.
+    assert (again.counts.total(), again.failed, again.exit_code) == (16, 2, 3)
     for number, part in enumerate(parts, start=1):
         assert part.read_bytes() == shard_run(images, number, tmp_path / f"{number}.csv")
     merged = tmp_path / "merged.csv"
