@@ -393,6 +393,9 @@ class Classifier:
     def _advice(self) -> Iterator[str]:
         """Yield what the user should know about this combination of labels and model."""
         encoder, multi_label = self.encoder, self._scoring.multi_label
+        fitted = self._scoring.calibration
+        if fitted and fitted.unknown_threshold is not None and self._scoring.unknown is None:
+            yield "the calibration has a threshold for --unknown auto too, which is not asked for"
         if len(self.labels) == 1 and not multi_label:
             yield (
                 f"'{self.labels[0]}' is the only label, so its probability is always 1.0:"

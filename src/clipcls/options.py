@@ -394,7 +394,7 @@ class RayOptions:
 
     def __post_init__(self) -> None:
         gpus = self.num_gpus
-        if gpus is not None and not (0 <= gpus < 1 or float(gpus).is_integer()):
+        if gpus is not None and not (0 <= gpus < 1 or (gpus > 0 and float(gpus).is_integer())):
             raise OptionError(
                 f"--num-gpus is {gpus:g}: give a part of a GPU (0.5), or a whole number of them"
             )

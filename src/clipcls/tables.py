@@ -180,15 +180,18 @@ def show_search(found: Found, folder: Path) -> None:
         table.add_row(name, percent(figure.value), _interval("accuracy", figure))
     console.print(table)
     console.print()
-    verdict = (
-        f"Better than the default beyond chance (p = {found.p_value:.3f})."
-        if found.is_better
-        else f"Not better than the default beyond chance (p = {found.p_value:.3f}): the default"
-        " will do."
-    )
+    if found.is_better:
+        names = f"--labels-file {folder / LABELS} --templates {folder / TEMPLATES}"
+        verdict = f"Better than the default beyond chance (p = {found.p_value:.3f})."
+        written = f"Written to {folder}; use it with {names}"
+    else:
+        verdict = (
+            f"Not better than the default beyond chance (p = {found.p_value:.3f}): keep to the"
+            " default."
+        )
+        written = f"Written to {folder} all the same"
     console.print(plain(verdict))
-    names = f"--labels-file {folder / LABELS} --templates {folder / TEMPLATES}"
-    console.print(plain(f"Written to {folder}; use it with {names}"), soft_wrap=True)
+    console.print(plain(written), soft_wrap=True)
 
 
 def show_calibration(found: Calibrated, path: Path, wished: float | None = None) -> None:

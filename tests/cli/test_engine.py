@@ -21,6 +21,9 @@ def test_flags_of_ray_mean_nothing_without_it(invoke: Invoke, flag: tuple[str, s
 
 
 def test_a_gpu_and_a_half_is_refused(invoke: Invoke) -> None:
+    result = invoke("classify", ".", "--labels", "a,b", "--engine", "ray", "--num-gpus", "-1")
+    assert result.exit_code == 2
+    assert "--num-gpus is -1: give a part of a GPU (0.5), or a whole number" in result.stderr
     result = invoke("classify", ".", "--labels", "a,b", "--engine", "ray", "--num-gpus", "1.5")
     assert result.exit_code == 2
     assert "--num-gpus is 1.5: give a part of a GPU (0.5), or a whole number" in result.stderr

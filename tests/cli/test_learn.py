@@ -291,6 +291,13 @@ def test_a_slip_is_one_line(
     assert message in result.stderr
 
 
+def test_labels_that_no_example_has_are_refused(invoke: Invoke, labelled: Path) -> None:
+    result = invoke("learn", "images", "truth.csv", "--labels", "cat,dog", "-o", "a.safetensors")
+    assert result.exit_code == 2
+    assert "no label has an example: the labels are 'cat', 'dog'" in result.stderr
+    assert "the truth is 'cold', 'warm'" in result.stderr
+
+
 def test_one_group_is_too_few(invoke: Invoke, labelled: Path) -> None:
     rows = [row.replace(row.split(",")[2], "eve\n") for row in
             (labelled / "truth.csv").read_text().splitlines(keepends=True)[1:]]  # fmt: skip

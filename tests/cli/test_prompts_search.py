@@ -52,3 +52,12 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert result.exit_code == 2
     assert message in result.stderr.splitlines()[-1]
     assert not Path("found").exists()
+
+
+def test_one_label_with_examples_is_too_few(invoke: Invoke) -> None:
+    rows = Path("labels.csv").read_text().splitlines()
+    Path("labels.csv").write_text("\n".join(row for row in rows if not row.endswith(",b")) + "\n")
+    result = invoke(*JOB, "-o", "found")
+    assert result.exit_code == 2
+    assert "two labels need 2 images each; the truth has '6 of a'" in result.stderr
+    assert not Path("found").exists()

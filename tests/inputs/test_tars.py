@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import pickle
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -183,6 +184,9 @@ def test_images_before_the_damage_are_read_and_the_damage_has_a_row(packed: bool
         images = found(["s.tar"])[1]
         complete = [f"tar://{i}.png::s.tar" for i in range(4) if 1536 * i + 1212 <= cut]
         assert list(images) == [*complete, "tar://::s.tar"], cut
+        *_, damage = discover(["s.tar"])
+        with pytest.raises(DecodeError, match=CORRUPT):  # in another process too
+            pickle.loads(pickle.dumps(damage)).read()
         assert images.pop("tar://::s.tar") == CORRUPT
         assert list(images.values()) == [bytes([i]) * 700 for i in range(len(complete))]
 

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -235,3 +236,17 @@ def test_the_same_output_keeps_its_corrections_and_another_one_does_not(tmp_path
     assert len(digests) == 1
     other = write_page(subject_of(paths, ("red", "green", "yellow")), tmp_path / "3.html")
     assert embedded(other.path)["digest"] not in digests
+
+
+def test_explanations_of_something_else_are_refused(tmp_path: Path) -> None:
+    paths = pictures(tmp_path / "in", 2)
+    made_by = explained(tmp_path / "why", orange=paths[0])
+    index = json.loads((made_by / "index.json").read_text())
+    prompts = {"cat": ["a photo of a cat"], "dog": ["a photo of a dog"]}
+    (made_by / "index.json").write_text(json.dumps({**index, "prompts": prompts}))
+    page = tmp_path / "r" / "index.html"
+    for other in ({"prompts": {"cat": ["a cat"]}}, {"prompts": prompts, "head": "1a2b"}):
+        with pytest.raises(InputError, match="explains other prompts"):
+            write_page(replace(subject_of(paths), made_by=other), page, explanations=made_by)
+    write_page(replace(subject_of(paths), made_by={"prompts": prompts}), page, explanations=made_by)
+    assert set(why(page)) == {"0"}

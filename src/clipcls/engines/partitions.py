@@ -145,7 +145,7 @@ def _partitions(job: Job, count: int) -> list[_Partition]:
     """
     folder, form = job.output.path, job.output.resolved_format
     if folder is None or (folder.exists() and not folder.is_dir()):
-        raise OptionError(f"--partitions needs a folder for its files, not {folder}: -o DIR")
+        raise OptionError("--partitions needs a folder for its files: -o DIR")
     if job.inputs.shard is not None:
         raise OptionError("--partitions and --shard contradict each other: a partition is a shard")
     try:

@@ -40,7 +40,7 @@ from clipcls.outputs.base import write_file
 from clipcls.prompts import TemplateSet, list_sets
 from clipcls.question import Question
 from clipcls.records import Failure, Prediction
-from clipcls.text import visible
+from clipcls.text import listed, visible
 
 if TYPE_CHECKING:
     from clipcls.models.base import Encoder
@@ -130,6 +130,12 @@ def search(
     observer = observer or Observer()
     truth = find_truth(trial.inputs, trial.table, trial.labels, trial.truth)
     observer.joined(truth.report.lines())
+    counts = Counter(value for values in truth.values for value in values)
+    if sum(count > 1 for count in counts.values()) < 2:
+        raise OptionError(
+            "to choose on some images and judge on others, two labels need 2 images each; the"
+            f" truth has {listed([f'{count} of {name}' for name, count in counts.items()])}"
+        )
     further = {} if wordings is None else read_wordings(wordings, truth.labels)
     choices = [_choices(label, further.get(label.name, ())) for label in truth.labels]
     asked = tuple(wording for of_label in choices for wording in of_label)

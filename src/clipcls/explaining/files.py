@@ -182,6 +182,13 @@ def _entry(found: Explanation | Failure) -> dict[str, Any]:
     }
 
 
+def read_prompts(folder: Path) -> dict[str, list[str]]:
+    """Return label -> prompts of a folder of explanations, which `read_index` has taken for one."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return dict(json.loads((folder / INDEX).read_text(encoding="utf-8"))["prompts"])
+    return {}
+
+
 def read_index(folder: Path) -> dict[str, str]:
     """Return path -> file name of the pictures in a folder of explanations.
 

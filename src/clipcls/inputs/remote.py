@@ -86,6 +86,23 @@ class RemoteImage:
         return self.fetcher.fetch(self.url, stopped)
 
 
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """What of an archive could not be listed; implements `Source`.
+
+    Attributes:
+        reason: Why.
+        concurrency: As there is nothing to be read, one at once.
+    """
+
+    reason: str
+    concurrency: int = 1
+
+    def read(self, stopped: Event) -> bytes:
+        """Refuse; see `Source`."""
+        raise DecodeError(self.reason)
+
+
 class Remote:
     """What opens the inputs of a run.
 
@@ -101,7 +118,9 @@ class Remote:
         if is_web(path):
             return RemoteImage(path, self._downloader)
         if is_tar(path):
-            return RemoteImage(path, self._tars)
+            member, archive = member_of(path)
+            damage = "" if member else self._tars.damage.get(archive)
+            return Damaged(damage) if damage else RemoteImage(path, self._tars)
         if is_store(path):
             return RemoteImage(path, self._stores)
         return None

@@ -78,6 +78,8 @@ class Stores:
         try:
             system, path = self._system(url)
             data = self._called(system, "cat_file", path, stopped=stopped, start=0, end=limit + 1)
+        except MissingExtraError as error:
+            raise DecodeError(str(error)) from error
         except Exception as error:  # each store's library has errors of its own
             # Of an empty object there is no range.
             if "range" not in str(error).lower():

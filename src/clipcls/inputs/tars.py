@@ -30,6 +30,7 @@ class Tars:
 
     Attributes:
         options: As given.
+        damage: Archive -> why it could not be listed to its end.
         streams: Whether there was one that cannot be listed without reading all of it.
     """
 
@@ -38,7 +39,7 @@ class Tars:
         self.streams = False
         self._parts = parts
         self._archives: dict[str, Archive] = {}
-        self._damage: dict[str, str] = {}
+        self.damage: dict[str, str] = {}
         self._lock, self._scanning = Lock(), Lock()
 
     def below(self, url: str, keeper: Keeper) -> Iterator[str]:
@@ -63,7 +64,7 @@ class Tars:
             damage = str(error)
         group.end()
         if damage:
-            self._damage[path] = damage
+            self.damage[path] = damage
             yield f"tar://::{path}"
 
     def fetch(self, url: str, stopped: Event) -> bytes:
@@ -78,7 +79,7 @@ class Tars:
         """
         name, path = member_of(url)
         if not name:
-            raise DecodeError(self._damage.get(path, "no image is named in the archive"))
+            raise DecodeError(self.damage.get(path, "no image is named in the archive"))
         name = name.removeprefix("./")
         archive = self._archives.get(path)
         if archive is None or not archive.may_read(name):

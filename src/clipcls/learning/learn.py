@@ -26,7 +26,7 @@ from clipcls.observer import Observer
 from clipcls.options import HeadMethod, Precision
 from clipcls.question import Question
 from clipcls.records import Embedded, Failure, RunReport
-from clipcls.text import visible
+from clipcls.text import listed, visible
 
 if TYPE_CHECKING:
     from clipcls.models.base import Encoder
@@ -98,6 +98,12 @@ def learn(
     observer.joined(truth.report.lines())
     _check_teaching(truth)
     asked = trial.labels or truth.labels
+    known = {value for values in truth.values for value in values}
+    if not known & {label.name for label in asked}:
+        raise HeadError(
+            f"no label has an example: the labels are {listed([a.name for a in asked])}, and the"
+            f" truth is {listed(sorted(known))}: give the same ones, or --map VALUE=LABEL"
+        )
     question = Question(asked, trial.templates, trial.scoring)
     classifier = ask(question, trial.model, trial.inputs.decode, encoder)
     records = _embedded(classifier, truth, observer)

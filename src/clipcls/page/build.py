@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import clipcls
 from clipcls.errors import InputError, OptionError, OutputError, OutputExistsError
-from clipcls.explaining.files import read_index
+from clipcls.explaining.files import read_index, read_prompts
 from clipcls.observer import Observer
 from clipcls.options import DecodeOptions, Truncated
 from clipcls.outputs.base import write_file
@@ -150,9 +150,16 @@ def _explained(subject: Subject, folder: Path) -> dict[int, bytes]:
     """Return the place of an image -> the picture that explains it.
 
     Raises:
-        InputError: The folder, or a picture in it, cannot be read, or no image is explained.
+        InputError: The folder, or a picture in it, cannot be read, no image is explained, or for
+            other prompts.
     """
     pictures = read_index(folder)
+    asked, explained = subject.known("prompts"), read_prompts(folder)
+    if subject.made_by.get("head") or (asked and explained != asked):
+        raise InputError(
+            f"{visible(str(folder))} explains other prompts than those of {subject.name}: run"
+            " clipcls explain with its labels and templates"
+        )
     paths = [printable_path(record.path) for record in subject.records]
     named = {place: folder / pictures[path] for place, path in enumerate(paths) if path in pictures}
     if not named:
