@@ -134,7 +134,7 @@ def test_any_list_comes_together_again(paths: list[bytes], of: int, suffix: str)
         folder = Path(name)
         red, blue = save_colours(folder / "images", ["red", "blue"])
         known = {b"red": os.fsencode(red), b"blue": os.fsencode(blue)}
-        listed = b"\0".join(known.get(path, b"/none/" + path) for path in paths)
+        listed = b"".join(known.get(path, b"/none/" + path) + b"\0" for path in paths)
         outputs = []
         for shard in [None, *(Shard(number, of) for number in range(1, of + 1))]:
             outputs.append(folder / f"{shard.number if shard else 0}.{suffix}")
