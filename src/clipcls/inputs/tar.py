@@ -18,6 +18,7 @@ import os
 import tarfile
 import tempfile
 import weakref
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
@@ -52,7 +53,7 @@ def opened_tar(path: str, options: RemoteOptions) -> Archive:
     return CopiedArchive(options, _read(path)) if packed else IndexedArchive(options, path)
 
 
-class Archive:
+class Archive(ABC):
     """What is known of the images in one archive.
 
     Attributes:
@@ -110,18 +111,20 @@ class Archive:
         with _explained():
             return self._read(*place)
 
+    @abstractmethod
     def _scanned(self) -> Iterator[tuple[str, bool]]:
-        raise NotImplementedError
+        """Yield the name of each member, and whether it is an image, whose place is then known."""
 
     def _end(self) -> None:
         self.complete = True
 
+    @abstractmethod
     def _place(self, name: str) -> tuple[int, int] | None:
         """Return where an image begins and how many bytes it has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _read(self, start: int, size: int) -> bytes:
-        raise NotImplementedError
+        """Return so many bytes from there."""
 
 
 class IndexedArchive(Archive):
