@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,20 @@ _FACTS = ("name", "fingerprint", "dim", "logit_scale", "logit_bias", "image_size
 
 Load = Callable[[Callable[["Preparer"], None]], "Encoder"]
 """Loads a model; what it is given is to be told of the preparation, once that is known."""
+
+_loading_threads: WeakSet[Thread] = WeakSet()
+
+
+@atexit.register
+def _finish_loading() -> None:
+    """Wait for the models that are being loaded: Python aborts if it ends below torch's code."""
+    for thread in list(_loading_threads):
+        thread.join()
+
+
+def leave_loading() -> None:
+    """Let the process end while a model is loaded, in a program that ends by `os._exit`."""
+    atexit.unregister(_finish_loading)
 
 
 class LazyEncoder:
@@ -62,7 +78,11 @@ class LazyEncoder:
             if self._loading is None:
                 self._loading = Future(), Future()
                 # A daemon, because who interrupts the program does not want to wait for it.
-                Thread(target=self._run, args=self._loading, name="load-model", daemon=True).start()
+                thread = Thread(
+                    target=self._run, args=self._loading, name="load-model", daemon=True
+                )
+                _loading_threads.add(thread)
+                thread.start()
             return self._loading
 
     def _run(self, preparer: Future[Preparer], encoder: Future[Encoder]) -> None:

@@ -44,7 +44,7 @@ _LONGEST = 5
 
 # Words that WordNet knows as nouns too (a vitamin, an inch, indium), and no label means as such.
 _NOT_MEANT = frozenset(
-    {"a", "an", "and", "are", "as", "at", "be", "by", "can", "do", "for", "he", "her", "him", "his"}
+    {"a", "an", "and", "are", "as", "at", "be", "by", "do", "for", "he", "her", "him", "his"}
     | {"i", "in", "is", "it", "its", "me", "my", "no", "not", "of", "on", "or", "our", "she", "so"}
     | {"that", "the", "them", "they", "this", "to", "us", "was", "we", "who", "with", "you"}
 )

@@ -133,10 +133,12 @@ def own_process(max_megapixels: float) -> None:
         max_megapixels: May go beyond the limit that Pillow has of its own.
     """
     from clipcls.inputs.decode import lift_pillow_limit
+    from clipcls.lazy import leave_loading
     from clipcls.models.devices import keep_freed_memory
 
     lift_pillow_limit(max_megapixels)
     keep_freed_memory()
+    leave_loading()
 
 
 class Command(TyperCommand):
