@@ -30,11 +30,13 @@ class Ended:
 
     Attributes:
         seconds: Wall time, start of the interpreter and imports included.
+        processor: Processor time in seconds, of its own children too.
         memory: Largest resident size in MB that it, or the largest of its own children, reached.
         said: What it wrote to stderr.
     """
 
     seconds: float
+    processor: float
     memory: float
     said: str
 
@@ -71,7 +73,8 @@ def run_python(arguments: Sequence[str], workspace: Path) -> Ended:
     said = err.read_text(encoding="utf-8", errors="replace")
     if process.returncode:
         raise SystemExit(f"{' '.join(arguments)[:200]} failed:\n{said[-2000:]}")
-    return Ended(seconds, usage.ru_maxrss * _MAXRSS_BYTES / MEGABYTE, said)
+    processor = usage.ru_utime + usage.ru_stime
+    return Ended(seconds, processor, usage.ru_maxrss * _MAXRSS_BYTES / MEGABYTE, said)
 
 
 def hardware() -> list[str]:

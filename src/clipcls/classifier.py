@@ -30,7 +30,8 @@ from clipcls.errors import (
     UsageError,
 )
 from clipcls.heads import Head, read_head
-from clipcls.inputs.decode import is_candidate, load_image
+from clipcls.inputs.decode import load_image
+from clipcls.inputs.recognize import is_candidate
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.walk import PathStream
 from clipcls.labels import Label, make_labels

@@ -22,8 +22,8 @@ from clipcls.classifier import Classifier, ask
 from clipcls.columns import Columns
 from clipcls.embed import EmbeddingStream, Stages
 from clipcls.errors import OptionError, ResumeError
-from clipcls.inputs.decode import is_candidate
 from clipcls.inputs.packed import PackedRefs
+from clipcls.inputs.recognize import is_candidate
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.urls import file_of, redacted
 from clipcls.inputs.walk import Discovery

@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 
 @pytest.fixture
@@ -15,3 +16,9 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
             Path(name).touch()
 
     return make
+
+
+@pytest.fixture
+def small_pillow_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow warns above 1 megapixel and refuses above 2."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)

@@ -21,41 +21,14 @@ from PIL.PngImagePlugin import PngInfo
 
 from clipcls.errors import DecodeError
 from clipcls.inputs import decode
-from clipcls.inputs.decode import (
-    TRUNCATED_NOTE,
-    has_image_name,
-    is_candidate,
-    lift_pillow_limit,
-    load_image,
-    looks_like_image,
-)
+from clipcls.inputs.decode import TRUNCATED_NOTE, load_image
 from clipcls.inputs.formats import as_rgb
+from clipcls.inputs.pillow import lift_pillow_limit, register_heif
 from clipcls.options import DecodeOptions, Truncated
+from tests.inputs.images import HEIGHT, LEFT, RIGHT, WIDTH, encoded, noise, two_tone
 
 STRICT = DecodeOptions()
 ACCEPT = DecodeOptions(truncated=Truncated.ACCEPT)
-WIDTH, HEIGHT = 60, 40
-
-LEFT, RIGHT = (200, 30, 40), (20, 60, 210)
-
-
-def two_tone(mode: str = "RGB") -> Image.Image:
-    """A picture that is red on its left half and blue on its right half."""
-    image = Image.new("RGB", (WIDTH, HEIGHT), LEFT)
-    image.paste(RIGHT, (WIDTH // 2, 0, WIDTH, HEIGHT))
-    return image.quantize(2) if mode == "P" else image.convert(mode)
-
-
-def noise() -> Image.Image:
-    """A picture that does not compress, so that a cut file has lost pixels."""
-    pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
-def encoded(image: Image.Image, format: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, format, **options)
-    return stream.getvalue()
 
 
 def decoded(source: decode.Source, options: DecodeOptions = STRICT) -> Image.Image:
@@ -443,6 +416,11 @@ def test_reasons_of_files_that_cannot_be_read(
     assert reason(empty) == "permission denied"
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs files that refuse reading")
+def test_files_that_refuse_to_be_read_say_so() -> None:
+    assert reason("/proc/self/mem") == "cannot be read: Input/output error"
+
+
 def test_failing_disks_are_named() -> None:
     class Broken(io.BytesIO):
         def read(self, *_: object) -> bytes:
@@ -694,12 +672,6 @@ def test_pictures_up_to_the_limit_are_decoded(limit: float) -> None:
     assert decoded(data, DecodeOptions(max_megapixels=limit)).size == (2000, 1000)
 
 
-@pytest.fixture
-def small_pillow_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow warns above 1 megapixel and refuses above 2."""
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
-
-
 @pytest.mark.usefixtures("small_pillow_limit")
 def test_pillows_bomb_warning_is_neither_printed_nor_a_failure(
     capfd: pytest.CaptureFixture[str],
@@ -718,7 +690,7 @@ def test_pillows_own_limit_is_worded_like_ours() -> None:
     assert reason(data, options) == "too large: 4 megapixels, the limit is 3 (--max-megapixels)"
     assert reason(data) == (
         "too large: 4 megapixels, Pillow itself is limited to 2"
-        " (clipcls.inputs.decode.lift_pillow_limit)"
+        " (clipcls.inputs.pillow.lift_pillow_limit)"
     )
 
 
@@ -812,10 +784,10 @@ def heic_header(*brands: bytes) -> bytes:
 
 @pytest.fixture
 def no_pillow_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    decode._register_heif.cache_clear()
+    register_heif.cache_clear()
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     yield
-    decode._register_heif.cache_clear()
+    register_heif.cache_clear()
 
 
 @pytest.mark.usefixtures("no_pillow_heif")
@@ -836,71 +808,3 @@ def test_heic_with_the_extra(tmp_path: Path) -> None:
     pillow_heif.from_pillow(two_tone()).save(path)
     assert_two_tone(decoded(path))
     assert reason(heic_header(b"heic")).endswith("damaged or incomplete HEIF data")
-
-
-# ---- recognising pictures in folders
-
-
-@pytest.mark.parametrize(
-    "name", ["a.jpg", "b/A.JPEG", "c.webp", "d.avif", "e.HEIC", "f.tiff", "g.eps", "h.tga"]
-)
-def test_picture_names(name: str) -> None:
-    assert has_image_name(name)
-
-
-@pytest.mark.parametrize("name", ["a.txt", "jpg", "b.pdf", "c.mpg", "d.h5", "e.csv", ".jpg", "f."])
-def test_other_names(name: str) -> None:
-    assert not has_image_name(name)
-
-
-@pytest.mark.parametrize(
-    "format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM", "ICO"]
-)
-def test_pictures_are_recognised_by_content(tmp_path: Path, format: str) -> None:
-    path = tmp_path / "no-extension"
-    path.write_bytes(encoded(two_tone(), format))
-    assert looks_like_image(str(path))
-    assert is_candidate(str(path))
-
-
-@pytest.mark.parametrize(
-    "data",
-    [b"", b"Python notes", b"P.S.", b"BMW and others", b"#define X 1\n", b"/* c */", b"\0" * 99]
-    + [b"\1\0\0\0 some binary", b"PK\x03\x04", b"%PDF-1.4", b"\x0a\x05\x01\x08 hm", b"II", b"\xff"],
-)
-def test_other_content_is_not_taken_for_a_picture(tmp_path: Path, data: bytes) -> None:
-    path = tmp_path / "notes"
-    path.write_bytes(data)
-    assert not looks_like_image(str(path))
-
-
-@pytest.mark.usefixtures("small_pillow_limit")
-def test_large_pictures_are_recognised_without_a_warning(tmp_path: Path) -> None:
-    path = tmp_path / "large"
-    Image.new("1", (1500, 1000)).save(path, "BMP")
-    assert looks_like_image(str(path))
-
-
-def test_a_torn_picture_still_looks_like_one(tmp_path: Path) -> None:
-    path = tmp_path / "torn"
-    path.write_bytes(encoded(noise(), "JPEG")[:30])
-    assert looks_like_image(str(path))
-
-
-def test_pipes_and_missing_files_do_not_look_like_pictures(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    for name in ("pipe", "gone", "."):
-        assert not looks_like_image(str(tmp_path / name))
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs files that refuse reading")
-def test_files_that_refuse_to_be_read_do_not_look_like_pictures() -> None:
-    assert not is_candidate("/proc/self/mem")
-    assert reason("/proc/self/mem") == "cannot be read: Input/output error"
-
-
-def test_sidecar_files_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.JSON"
-    path.write_bytes(encoded(two_tone(), "PNG"))
-    monkeypatch.setattr("builtins.open", lambda *_: pytest.fail("opened"))
-    assert not is_candidate(str(path))

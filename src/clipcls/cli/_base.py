@@ -132,7 +132,7 @@ def own_process(max_megapixels: float) -> None:
     Args:
         max_megapixels: May go beyond the limit that Pillow has of its own.
     """
-    from clipcls.inputs.decode import lift_pillow_limit
+    from clipcls.inputs.pillow import lift_pillow_limit
     from clipcls.lazy import leave_loading
     from clipcls.models.devices import keep_freed_memory
 

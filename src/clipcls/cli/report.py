@@ -56,7 +56,7 @@ def report(
 ) -> None:
     """Make a page on which a result can be looked at, filtered and corrected."""
     from clipcls.console import TerminalObserver
-    from clipcls.inputs.decode import lift_pillow_limit
+    from clipcls.inputs.pillow import lift_pillow_limit
     from clipcls.outputs.base import check_target
     from clipcls.page.build import PAGE, check_folder, check_page, write_page
     from clipcls.page.subject import read_subject

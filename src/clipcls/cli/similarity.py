@@ -121,7 +121,7 @@ def similarity(
         read_texts,
         text_classifier,
     )
-    from clipcls.inputs.decode import is_candidate
+    from clipcls.inputs.recognize import is_candidate
     from clipcls.inputs.urls import file_of
     from clipcls.inputs.walk import Discovery
     from clipcls.models.names import default_model, resolve_model

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from clipcls.classifier import Classifier
 from clipcls.embed import Prepared, Stages, encoded, prepare
 from clipcls.errors import ClipclsError, DecodeError, EngineError, MissingExtraError, ModelError
-from clipcls.inputs.decode import lift_pillow_limit
+from clipcls.inputs.pillow import lift_pillow_limit
 from clipcls.inputs.refs import ImageRef
 from clipcls.models.devices import DeviceChoice, choose_elsewhere, keep_freed_memory, usable_cpus
 from clipcls.models.weights import first_line

@@ -21,8 +21,8 @@ from clipcls.evaluation.join import (
     join_rows,
     name_key,
 )
-from clipcls.inputs.decode import is_candidate
 from clipcls.inputs.patterns import name_order
+from clipcls.inputs.recognize import is_candidate
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.walk import Discovery
 from clipcls.labels import Label, make_labels, split_pairs

@@ -11,7 +11,7 @@ import clipcls
 from clipcls.classifier import ask
 from clipcls.explaining.explain import explain
 from clipcls.explaining.files import Targets, Writer
-from clipcls.inputs.decode import is_candidate
+from clipcls.inputs.recognize import is_candidate
 from clipcls.inputs.walk import Discovery
 from clipcls.observer import Observer
 from clipcls.question import Inputs, ModelChoice, Question

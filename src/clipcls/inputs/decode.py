@@ -9,21 +9,14 @@ Reasons are short, stable and free of paths, so that a summary can count them.
 
 from __future__ import annotations
 
-import errno
 import io
-import logging
-import math
 import os
 import re
-import stat
-import struct
 import threading
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import cache
 from typing import BinaryIO, TypeAlias
 
 from PIL import (
@@ -36,6 +29,7 @@ from PIL import (
 )
 
 from clipcls.errors import DecodeError
+from clipcls.inputs.files import open_file, os_reason
 from clipcls.inputs.formats import (
     as_rgb,
     check_supported,
@@ -43,6 +37,14 @@ from clipcls.inputs.formats import (
     jpeg_frame,
     scale_colour_key,
     unsupported,
+)
+from clipcls.inputs.pillow import formats, quiet_pillow, register_heif
+from clipcls.inputs.recognize import (
+    PREFIX_BYTES,
+    REFUSED_SIGNATURES,
+    is_heif,
+    missing_codec,
+    signature,
 )
 from clipcls.options import DecodeOptions, Decoding, Truncated
 
@@ -60,60 +62,6 @@ _SCALABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 """Baseline, extended and progressive DCT. A lossless JPEG has no smaller size to be decoded at, and
 asking for one would cost the image."""
 
-_PREFIX_BYTES = 64
-
-_REFUSED_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
-"""Formats that Pillow recognises but hands over to somebody else's program."""
-
-_REFUSED_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"%!PS", "EPS image: not decoded, that would run Ghostscript on the file"),
-    (0, b"\xc5\xd0\xd3\xc6", "EPS image: not decoded, that would run Ghostscript on the file"),
-    (0, b"\xd7\xcd\xc6\x9a", "WMF drawing: only pixel images are decoded"),
-    (40, b" EMF", "EMF drawing: only pixel images are decoded"),
-    (0, b"\x00\x00\x01\xb3", "MPEG video: only images are decoded"),
-    (0, b"BUFR", "BUFR weather data: only images are decoded"),
-    (0, b"GRIB", "GRIB weather data: only images are decoded"),
-    (0, b"PF\n", "not supported: PFM in colour"),
-    (0, b"\x89HDF\r\n\x1a\n", "HDF5 data: only images are decoded"),
-)
-"""Offset, bytes there, reason."""
-
-_UNDECODED_IMAGE_EXTENSIONS = frozenset({".emf", ".eps", ".wmf"})
-"""Images to the user's eye: inside a folder they become failures with a reason, not skips."""
-
-_SIDECAR_EXTENSIONS = frozenset(
-    [
-        ".json",
-        ".jsonl",
-        ".txt",
-        ".xmp",
-        ".md",
-        ".csv",
-        ".tsv",
-        ".xml",
-        ".html",
-        ".yaml",
-        ".yml",
-        ".toml",
-        ".ini",
-        ".log",
-        ".py",
-        ".zip",
-    ]
-)
-"""What lies beside images by the thousand: their names say enough, so they are not opened."""
-
-_HEIF_EXTENSIONS = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
-_HEIF_BRANDS = frozenset(
-    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-)
-_AVIF_BRANDS = frozenset({b"avif", b"avis"})
-
-_WEAK_SIGNATURES = frozenset(
-    {"BMP", "CUR", "DIB", "FLI", "GBR", "ICO", "MCIDAS", "PCX", "PPM", "SGI", "XBM"}
-)
-"""Formats recognised by two bytes or so: `Pythagoras.txt` begins like PPM, `#define` like XBM."""
-
 _JPEG_END = b"\xff\xd9"
 
 _UPRIGHT = {
@@ -127,28 +75,9 @@ _UPRIGHT = {
 }
 """EXIF orientation -> what turns the image upright (EXIF 2.32, tag 0x0112)."""
 
-_SPECIAL_FILES = (
-    (stat.S_ISDIR, "is a folder"),
-    (stat.S_ISFIFO, "is a named pipe"),
-    (stat.S_ISSOCK, "is a socket"),
-    (stat.S_ISCHR, "is a device"),
-    (stat.S_ISBLK, "is a device"),
-)
-
-_OS_REASONS = {
-    errno.ENOENT: "file not found",
-    errno.ENOTDIR: "file not found",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "permission denied",
-    errno.EISDIR: "is a folder",
-}
-
 _SAYS_TRUNCATED = re.compile(r"truncated|not enough image data|unexpected end of file")
 _SAYS_OUT_OF_MEMORY = re.compile(r"out of memory")
 _SAYS_UNSUPPORTED = re.compile(r"unsupported|not supported|unimplemented|not implemented|available")
-
-# Where nobody set up logging, Python would print what Pillow logs about a damaged file.
-logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,7 +107,7 @@ def load_image(source: Source, options: DecodeOptions, side: int | None = None) 
     Raises:
         DecodeError: The image cannot be used; the message is the reason.
     """
-    with _quiet_pillow(), _explained("image", options):
+    with quiet_pillow(), _explained("image", options):
         if isinstance(source, Image.Image):
             return _finished(source, options)
         with _opened(source) as stream, _identified(stream, options) as image:
@@ -186,97 +115,7 @@ def load_image(source: Source, options: DecodeOptions, side: int | None = None) 
             return _finished(image, options, side if options.decoding is Decoding.FAST else None)
 
 
-def is_candidate(path: str) -> bool:
-    """Return whether a file found inside a folder is taken for an image, by name or by content."""
-    if os.path.splitext(path)[1].lower() in _SIDECAR_EXTENSIONS:
-        return False
-    return has_image_name(path) or looks_like_image(path)
-
-
-def has_image_name(path: str) -> bool:
-    """Return whether the extension of `path` is one of an image format."""
-    return os.path.splitext(path)[1].lower() in _image_extensions()
-
-
-def looks_like_image(path: str) -> bool:
-    """Return whether the file's first bytes are those of an image format.
-
-    Formats whose mark is only two bytes long must also have a sound header. Files that cannot be
-    read, and whatever is no regular file, do not look like images.
-    """
-    # Files of the system may open and then refuse to be read.
-    with suppress(DecodeError, OSError), _opened(path) as stream:
-        prefix = stream.read(_PREFIX_BYTES)
-        return _signature(prefix) is not None or _has_weak_header(stream)
-    return False
-
-
-def lift_pillow_limit(max_megapixels: float | None = None) -> None:
-    """Let Pillow open images of more than its own 179 megapixels, in the whole process.
-
-    Pillow's limit is a global, so decoding itself never changes it: this is for programs that own
-    their process, as the command line does. A higher limit that is already set is kept.
-
-    Args:
-        max_megapixels: The new limit in millions of pixels; None removes it.
-    """
-    if max_megapixels is None or math.isinf(max_megapixels):
-        Image.MAX_IMAGE_PIXELS = None
-    elif Image.MAX_IMAGE_PIXELS is not None:
-        # Pillow refuses above twice this value and only warns before.
-        wanted = int(max_megapixels * 1e6 / 2) + 1
-        Image.MAX_IMAGE_PIXELS = max(wanted, Image.MAX_IMAGE_PIXELS)
-
-
-# ---- warnings, without touching what other threads see ----
-
-
-class _ThreadState(threading.local):
-    decoding = False
-
-
-_thread = _ThreadState()
-
-
-class _OnlyWhileDecoding(type):
-    """Makes every warning a subclass of `_DecodingWarning` in threads that are decoding."""
-
-    def __subclasscheck__(cls, subclass: type) -> bool:
-        return _thread.decoding
-
-
-class _DecodingWarning(Warning, metaclass=_OnlyWhileDecoding):
-    """Matches any warning raised below `load_image`, and none of the user's."""
-
-
-_filter_lock = threading.Lock()
-
-
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Silence warnings in this thread, also under `-W error`.
-
-    `warnings.catch_warnings` swaps a list that all threads share, and a plain "ignore" filter would
-    silence Pillow for the rest of the user's program, its bomb warning included. A filter whose
-    category asks for the current thread does neither.
-    """
-    with _filter_lock:
-        if not warnings.filters or warnings.filters[0][2] is not _DecodingWarning:
-            warnings.simplefilter("ignore", _DecodingWarning)
-    before = _thread.decoding
-    _thread.decoding = True
-    try:
-        yield
-    finally:
-        _thread.decoding = before
-
-
 # ---- reasons ----
-
-
-def os_reason(number: int) -> str:
-    """Return why a file cannot be read, by the number of the system's error."""
-    return _OS_REASONS.get(number, f"cannot be read: {os.strerror(number)}")
 
 
 @contextmanager
@@ -333,7 +172,7 @@ def _bomb_reason(text: str, options: DecodeOptions) -> str:
     limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
     return (
         f"too large: {_megapixels(size)} megapixels, Pillow itself is limited to"
-        f" {_megapixels(limit)} (clipcls.inputs.decode.lift_pillow_limit)"
+        f" {_megapixels(limit)} (clipcls.inputs.pillow.lift_pillow_limit)"
     )
 
 
@@ -359,46 +198,32 @@ def _opened(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[Binar
     if isinstance(source, bytes):
         yield io.BytesIO(source)
     elif isinstance(source, (str, os.PathLike)):
-        with _opened_file(source) as stream:
+        with open_file(source) as stream:
             yield stream
     else:
         yield io.BytesIO(source.read())
 
 
-def _opened_file(path: str | os.PathLike[str]) -> BinaryIO:
-    try:
-        mode = os.stat(path).st_mode
-        # Opening a named pipe would wait for its writer, for ever.
-        for is_special, reason in _SPECIAL_FILES:
-            if is_special(mode):
-                raise DecodeError(reason)
-        return open(path, "rb")
-    except OSError as error:
-        raise DecodeError(os_reason(error.errno or 0)) from error
-    except ValueError as error:  # a NUL in the name, or one that no file system can hold
-        raise DecodeError("file not found") from error
-
-
 def _identified(stream: BinaryIO, options: DecodeOptions) -> ImageFile.ImageFile:
     """Read the header. Content decides on the format, never the name."""
-    prefix = stream.read(_PREFIX_BYTES)
+    prefix = stream.read(PREFIX_BYTES)
     if not prefix:
         raise DecodeError("empty file")
-    for offset, mark, reason in _REFUSED_SIGNATURES:
+    for offset, mark, reason in REFUSED_SIGNATURES:
         if prefix.startswith(mark, offset):
             raise DecodeError(reason)
-    if _is_heif(prefix) and not _register_heif():
+    if is_heif(prefix) and not register_heif():
         raise DecodeError("HEIC image: pip install 'clipcls[heif]'")
-    kind = _signature(prefix)
+    kind = signature(prefix)
     with _explained(kind or "image", options):
         try:
             if kind == "PNG":
                 stream.seek(0)
                 stream = io.BytesIO(_without_long_texts(stream.read()))
-            return Image.open(stream, formats=_formats())
+            return Image.open(stream, formats=formats())
         except UnidentifiedImageError as error:
             unknown = unsupported(kind, stream)
-            why = unknown or (_corrupt(kind) if kind else _missing_codec(prefix))
+            why = unknown or (_corrupt(kind) if kind else missing_codec(prefix))
             raise DecodeError(why or "not an image") from error
 
 
@@ -429,77 +254,6 @@ def _text_size(name: bytes, chunk: bytes) -> int:
     with suppress(zlib.error):
         return len(zlib.decompressobj().decompress(packed, PngImagePlugin.MAX_TEXT_CHUNK))
     return len(body)
-
-
-def _formats() -> tuple[str, ...]:
-    """Return the formats that Pillow decodes itself.
-
-    Those that have no mark to go by come last, so that they cannot claim another format's file.
-    """
-    Image.init()
-    formats = [name for name in Image.ID if name not in _REFUSED_FORMATS]
-    return tuple(sorted(formats, key=lambda name: Image.OPEN[name][1] is None))
-
-
-@cache
-def _image_extensions() -> frozenset[str]:
-    formats = frozenset(_formats())
-    registered = Image.registered_extensions().items()
-    known = frozenset(extension for extension, name in registered if name in formats)
-    return known | _HEIF_EXTENSIONS | _UNDECODED_IMAGE_EXTENSIONS
-
-
-def _accepts(name: str, prefix: bytes) -> bool | str:
-    """Ask a format's plugin about the first bytes; a text says which codec Pillow lacks."""
-    accept = Image.OPEN[name][1]
-    with suppress(IndexError, TypeError, ValueError, struct.error):
-        # Pillow shows its plugins 16 bytes.
-        return accept(prefix[:16]) if accept else False
-    return False
-
-
-def _signature(prefix: bytes) -> str | None:
-    """Return the format whose unmistakable mark `prefix` carries."""
-    if _is_heif(prefix):
-        return "HEIF"
-    strong = (name for name in _formats() if name not in _WEAK_SIGNATURES)
-    return next((name for name in strong if _accepts(name, prefix) is True), None)
-
-
-def _missing_codec(prefix: bytes) -> str | None:
-    for name in _formats():
-        if isinstance(_accepts(name, prefix), str):
-            return f"not supported: this Pillow was built without {name}"
-    return None
-
-
-def _has_weak_header(stream: BinaryIO) -> bool:
-    formats = tuple(name for name in _formats() if name in _WEAK_SIGNATURES)
-    # A plugin that stumbles over the header has answered the question.
-    with _quiet_pillow(), suppress(Exception), Image.open(stream, formats=formats):
-        return True
-    return False
-
-
-def _is_heif(prefix: bytes) -> bool:
-    """Return whether the leading `ftyp` box names HEIF brands and no AVIF one (ISO 14496-12)."""
-    if prefix[4:8] != b"ftyp":
-        return False
-    size = int.from_bytes(prefix[:4], "big")
-    box = prefix[8 : max(size, 12)]
-    brands = {box[i : i + 4] for i in range(0, len(box), 4)}
-    return box[:4] in _HEIF_BRANDS and not brands & _AVIF_BRANDS
-
-
-@cache
-def _register_heif() -> bool:
-    """Teach Pillow HEIF, in the whole process; return whether that was possible."""
-    try:
-        import pillow_heif
-    except ImportError:
-        return False
-    pillow_heif.register_heif_opener()
-    return True
 
 
 # ---- pixels ----

@@ -151,7 +151,7 @@ class Remote:
         holds nothing, or cannot be listed, is yielded itself, and fails in its own row. Stores and
         zip archives are walked depth first in natural order, tar archives as they are.
         """
-        from clipcls.inputs.decode import has_image_name
+        from clipcls.inputs.recognize import has_image_name
 
         named = has_image_name(member_of(url)[0] if is_archive(url) else url)
         if is_tar(url) and not named:

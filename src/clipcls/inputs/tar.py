@@ -29,7 +29,8 @@ from typing import BinaryIO
 import numpy as np
 
 from clipcls.errors import ClipclsError, DecodeError
-from clipcls.inputs.decode import has_image_name, os_reason
+from clipcls.inputs.files import os_reason
+from clipcls.inputs.recognize import has_image_name
 from clipcls.options import RemoteOptions
 
 Parts = Generator[bytes, None, None]
