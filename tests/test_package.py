@@ -45,7 +45,7 @@ def traced(*arguments: str, environment: Mapping[str, str] | None = None) -> Tra
         capture_output=True,
         encoding="utf-8",
         env={**os.environ, **(environment or {})},
-        timeout=60,
+        timeout=300,
     )
     loaded = frozenset(name.split(".")[0] for name in IMPORT_TIME.findall(done.stderr))
     lines = (line for line in done.stderr.splitlines() if not line.startswith("import time:"))

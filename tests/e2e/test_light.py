@@ -35,7 +35,7 @@ def test_a_complete_output_is_resumed_without_torch(
     for extra in ([], ["--device", "auto"], ["--batch-size", "7"]):
         again = [*map(str, job), "--model", "mini", "--resume", *extra]
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, *again], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", PROGRAM, *again], capture_output=True, text=True, timeout=300
         )
         assert json.loads(done.stdout.splitlines()[-1]) == [0, []], done.stderr
     assert (tmp_path / name).read_bytes() == before
@@ -49,7 +49,7 @@ def test_a_run_whose_every_part_is_known_loads_no_torch(program: Program, tmp_pa
     assert [path.suffix for path in (tmp_path / "cache").glob("*.sqlite*")] == [".sqlite"]
     again = [*map(str, (*job, *cache)), "-o", str(tmp_path / "second.csv")]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *again], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", PROGRAM, *again], capture_output=True, text=True, timeout=300
     )
     assert json.loads(done.stdout.splitlines()[-1]) == [0, []], done.stderr
     assert "12 from the cache" in done.stderr
@@ -62,7 +62,7 @@ def test_a_report_is_made_without_torch(program: Program, tmp_path: Path) -> Non
     assert program(*job).returncode == 0
     again = ["report", str(out), "-o", str(page), "--single-file"]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *again], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", PROGRAM, *again], capture_output=True, text=True, timeout=300
     )
     code, heavy = json.loads(done.stdout.splitlines()[-1])
     assert code == 0, done.stderr
@@ -100,4 +100,4 @@ def test_a_row_does_not_wait_for_a_source_that_has_fallen_silent(checkpoint: Pat
             [row] = csv.reader([running.stdout.readline().decode()])
             assert row[0] == str(PHOTOS / name)
         running.stdin.close()
-        assert running.wait(timeout=60) == 0
+        assert running.wait(timeout=300) == 0

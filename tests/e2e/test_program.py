@@ -180,7 +180,7 @@ def test_a_closed_pipe_ends_quietly(checkpoint: Path, crowd: Path) -> None:
     assert process.stderr is not None
     errors = process.stderr.read()
     process.stderr.close()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=300) == 0
     assert errors == b""
 
 

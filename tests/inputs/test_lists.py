@@ -117,7 +117,7 @@ def test_python_can_exit_while_a_thread_waits_for_standard_input() -> None:
         process.stdin.write(b"a.jpg\n")
         process.stdin.flush()
         # Standard input stays open until the process has ended.
-        code = process.wait(timeout=30)
+        code = process.wait(timeout=300)
         assert process.stdout is not None
         assert process.stderr is not None
         assert (code, process.stdout.read(), process.stderr.read()) == (0, b"a.jpg\n", b"")
