@@ -13,6 +13,10 @@ from clipcls.testing import FakeEncoder, save_colours
 # when it is imported, so a fixture would come too late.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores; torch, here and in the programs that are started, would take all.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
