@@ -1,14 +1,17 @@
-"""The Python that README and docs show runs as it stands, in a folder that has what it names."""
+"""What README and docs show: the Python runs as it stands, and the commands have their flags."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
+from clipcls.cli import app
 from clipcls.heads import Head
 from clipcls.labels import make_labels
 from clipcls.options import OutputOptions
@@ -18,13 +21,36 @@ from clipcls.shards import Shard
 from clipcls.testing import FakeEncoder, save_colours
 
 ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    fenced = rf"^```{language}\n(.*?)^```"
+    return re.findall(fenced, page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
 EXAMPLES = {
     f"{page.name}-{number}": code
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    for number, code in enumerate(
-        re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    )
+    for page in PAGES
+    for number, code in enumerate(blocks(page, "python"))
 }
+COMMANDS = [
+    (page.name, words.split())
+    for page in PAGES
+    for block in blocks(page, "(?:ba)?sh")
+    for words in re.findall(r"clipcls ([a-z][^|#;&\n]*)", block.replace("\\\n", " "))
+]
+
+
+@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda given: str(given)[:60])
+def test_the_flags_that_the_docs_show_are_there(page: str, words: list[str]) -> None:
+    command: Any = typer.main.get_command(app)
+    while words[0] in getattr(command, "commands", {}):
+        command = command.commands[words[0]]
+        words = words[1:] or ["--help"]
+    known = {name for given in command.params for name in (*given.opts, *given.secondary_opts)}
+    shown = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert shown <= known | {"--help"}
 
 
 @pytest.fixture
