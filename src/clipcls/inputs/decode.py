@@ -44,6 +44,7 @@ from clipcls.inputs.formats import (
     scale_colour_key,
     unsupported,
 )
+from clipcls.inputs.urls import ZIP, read_otherwise
 from clipcls.options import DecodeOptions, Decoding, Truncated
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image"
@@ -114,6 +115,7 @@ _WEAK_SIGNATURES = frozenset(
 )
 """Formats recognised by two bytes or so: `Pythagoras.txt` begins like PPM, `#define` like XBM."""
 
+_ZIP_MARK = b"PK\3\4"
 _JPEG_END = b"\xff\xd9"
 
 _UPRIGHT = {
@@ -399,7 +401,13 @@ def _identified(stream: BinaryIO, options: DecodeOptions) -> ImageFile.ImageFile
         except UnidentifiedImageError as error:
             unknown = unsupported(kind, stream)
             why = unknown or (_corrupt(kind) if kind else _missing_codec(prefix))
-            raise DecodeError(why or "not an image") from error
+            raise DecodeError(why or _no_image(prefix, getattr(stream, "name", ""))) from error
+
+
+def _no_image(prefix: bytes, name: str) -> str:
+    """Say that no format recognises a file, and how what it seems to be is given."""
+    found = ZIP if prefix.startswith(_ZIP_MARK) else read_otherwise(name)
+    return "not an image but {} ({})".format(*found) if found else "not an image"
 
 
 def _without_long_texts(png: bytes) -> bytes:

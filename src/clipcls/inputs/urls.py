@@ -6,6 +6,7 @@ secret is sent to its host and goes nowhere else. What is shown and written is `
 
 from __future__ import annotations
 
+import os
 import re
 from hashlib import blake2b
 from urllib.parse import quote, unquote, urlsplit
@@ -21,6 +22,18 @@ is_tar = re.compile(r"tar://", re.IGNORECASE).match
 _ends_like_a_tar = re.compile(r".*[^/]\.(tar|tar\.gz|tgz)", re.IGNORECASE | re.DOTALL).fullmatch
 
 HIDDEN = "***"
+
+PARQUET = frozenset({".parquet", ".pq"})
+JSON_LINES = frozenset({".jsonl", ".ndjson"})
+TABLES = (".csv", ".tsv", *sorted(JSON_LINES), *sorted(PARQUET))
+"""How the names of tables end."""
+
+ZIP = ("an archive", "zip://FILE")
+_OTHERWISE = {
+    **dict.fromkeys(TABLES, ("a table", "classify --image-column NAME")),
+    ".txt": ("a text", "@FILE"),
+    ".zip": ZIP,
+}
 
 _names_a_secret = re.compile(
     r"x-(amz|goog)-.*|expires|.*(token|sig|secret|passw|pwd|auth|cred|session|jwt|policy|hmac).*"
@@ -90,6 +103,25 @@ def names_a_tar(text: str) -> bool:
     if is_archive(text):
         return False
     return bool(_ends_like_a_tar(re.split("[?#]", text, maxsplit=1)[0] if is_web(text) else text))
+
+
+def is_table(text: str) -> bool:
+    """Return whether an input is called like a table."""
+    return ending_of(text) in TABLES
+
+
+def ending_of(text: str) -> str:
+    """Return the extension of a path, an address or a member of an archive in small letters."""
+    name = text.rpartition("::")[0] if is_archive(text) and "::" in text else text
+    return os.path.splitext(name)[1].lower()
+
+
+def read_otherwise(text: str) -> tuple[str, str] | None:
+    """Return what a file is by its name, and how the images that it holds or names are given.
+
+    None is a file of which the name says nothing of the kind.
+    """
+    return _OTHERWISE.get(ending_of(text))
 
 
 def member_of(url: str) -> tuple[str, str]:

@@ -29,6 +29,7 @@ from clipcls.inputs.urls import (
     is_url,
     is_web,
     names_a_tar,
+    read_otherwise,
     redacted,
 )
 from clipcls.options import DiscoveryOptions
@@ -357,6 +358,8 @@ class Discovery(PathStream):
                 _check_path(text)
                 self.tables.open(text)
         self.tables.check()
+        if not self.tables.opened:
+            _check_images(self._inputs)
         self._has_pipe = any(map(is_stream, self._inputs))
         [first, *others] = self._inputs
         self._walk.alone = not others and bool(is_store(first)) and not names_a_tar(first)
@@ -400,6 +403,24 @@ class Discovery(PathStream):
         for row in self.tables.opened[table].rows():
             self._walk.row(row)
             yield row
+
+
+def _check_images(inputs: Sequence[str]) -> None:
+    """Refuse inputs of which none can be an image; beside others, each has a row that says so."""
+    kinds = [
+        None if is_list(text) or is_url(text) or os.path.isdir(text) else read_otherwise(text)
+        for text in inputs
+    ]
+    if kinds[0] is None or not all(kinds):
+        return
+    from clipcls.inputs.decode import looks_like_image
+
+    if not any(map(looks_like_image, inputs)):
+        (noun, form), first = kinds[0], visible(inputs[0])
+        raise InputError(
+            f"{first} is {noun}, not an image; for the images in it, give"
+            f" {form.replace('FILE', first)}"
+        )
 
 
 def _check_path(text: str) -> None:
