@@ -57,8 +57,8 @@ def redacted(text: str) -> str:
         return text
     if is_archive(text):
         # What is in it, and the archive, which may have an address of its own.
-        inner, mark, archive = text.rpartition("::")
-        return inner + mark + redacted(archive) if mark else text
+        inner, mark, archive = text.rpartition("::") if "::" in text else (text[:6], "", text[6:])
+        return inner + mark + redacted(archive)
     if is_store(text):  # a key may have any character in it, and no query
         scheme, _, rest = text.partition("://")
         bucket, slash, key = rest.partition("/")
@@ -71,6 +71,23 @@ def redacted(text: str) -> str:
     path = _path_parameter.sub(_hidden, parts.path)
     query = _parameter.sub(_hidden, f"?{parts.query}") if parts.query else ""
     return f"{text[: text.index('://')]}://{host}{path}{query}"
+
+
+def why_unreadable(text: str) -> str:
+    """Return why nothing here reads an address; empty if something may, or it is none."""
+    if is_archive(text):
+        archive = member_of(archive_of(text))[1]
+        if not archive:
+            return f"no archive is named ({text[:6]}FILE)"
+        if is_archive(archive):
+            return "an archive in an archive"
+        if is_web(archive) and not is_tar(text):
+            return "a zip archive at a web address (download it first)"
+        return why_unreadable(archive)
+    if is_web(text) or is_store(text) or not is_url(text):
+        return ""
+    scheme = text.partition("://")[0].lower()
+    return f"{scheme}:// is none of http://, https://, s3://, gs://, az://, hf://, zip://, tar://"
 
 
 def archive_of(text: str) -> str:

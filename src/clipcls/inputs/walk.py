@@ -24,13 +24,13 @@ from clipcls.inputs.remote import Remote
 from clipcls.inputs.tables import TableRow, Tables
 from clipcls.inputs.urls import (
     archive_of,
-    is_archive,
     is_store,
     is_url,
     is_web,
     names_a_tar,
     read_otherwise,
     redacted,
+    why_unreadable,
 )
 from clipcls.options import DiscoveryOptions
 from clipcls.text import visible
@@ -429,16 +429,13 @@ def _check_path(text: str) -> None:
         raise InputError("an input is empty: name a file, a folder or a pattern")
     if is_web(text):
         return
-    if is_store(text) or is_archive(text):
+    if why := why_unreadable(text):
+        raise InputError(f"{visible(redacted(text))} cannot be read: {why}")
+    if is_url(text):
         from clipcls.inputs.stores import check_store
 
         check_store(archive_of(text))
         return
-    if is_url(text):
-        raise InputError(
-            f"{visible(redacted(text))} cannot be read: addresses begin with http://, https://,"
-            " s3://, gs://, az://, hf://, zip:// or tar://"
-        )
     try:
         os.scandir(text).close()
     except (FileNotFoundError, NotADirectoryError) as error:
