@@ -277,6 +277,23 @@ def test_as_many_are_fetched_at_once_as_the_source_says(
     assert len(at_once) == 3
 
 
+def test_what_has_nothing_to_read_does_not_make_downloads_wait(
+    tmp_path: Path, encoder: FakeEncoder
+) -> None:
+    together = threading.Barrier(3, timeout=20)
+
+    class Meeting(Fetched):
+        def read(self, stopped: threading.Event) -> bytes:
+            together.wait()
+            return self.data
+
+    first = ImageRef(0, "row 0", Fetched(error="no image in this row", concurrency=1))
+    data = save_colours(tmp_path, ["red"])[0].read_bytes()
+    refs = [first, *(ImageRef(i, f"https://h/{i}", Meeting(data)) for i in (1, 2, 3))]
+    reasons = [getattr(record, "reason", "") for record in stream(refs, encoder, Stages(4, 1))]
+    assert reasons == ["no image in this row", "", "", ""]
+
+
 def test_an_interrupt_does_not_wait_for_a_download(tmp_path: Path, encoder: FakeEncoder) -> None:
     refs = fetched(tmp_path, ["red"] * 4)
     refs += [

@@ -117,7 +117,7 @@ class TerminalObserver(Observer, AbstractContextManager["TerminalObserver"]):
     def started(self, prompts: PromptSet, total: int | None, resumed: int) -> None:
         """Say what is asked and start the progress bar."""
         texts = prompts.flat()
-        images = "images from a pipe" if total is None else said(total, "image")
+        images = "images as they come" if total is None else said(total, "image")
         self._say(f"{said(len(prompts.labels), 'label')}, {said(len(texts), 'prompt')}, {images}")
         if self._verbosity is Verbosity.VERBOSE:
             for label, prompt_texts in zip(prompts.labels, prompts.prompts, strict=True):

@@ -116,7 +116,7 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
         self._shelf = shelf
         self._stopped = Event()
         self._pool = ThreadPoolExecutor(stages.workers, thread_name_prefix="clipcls-decode")
-        self._fetchers: ThreadPoolExecutor | None = None
+        self._fetchers: dict[int, ThreadPoolExecutor] = {}
         # One batch at a time needs no thread but the consumer's own.
         self._encoders: ThreadPoolExecutor | None = None
         if stages.in_flight > 1:
@@ -178,8 +178,8 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
         """End all threads; what was not yielded is lost."""
         self._stopped.set()
         self._feeder.stop()
-        if self._fetchers is not None:
-            self._fetchers.shutdown(wait=True, cancel_futures=True)
+        for fetchers in self._fetchers.values():
+            fetchers.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
         if self._encoders is not None:
             self._encoders.shutdown(wait=True, cancel_futures=True)
@@ -187,11 +187,12 @@ class EmbeddingStream(Iterable[Embedded | Failure]):
     def _submitted(self, ref: ImageRef) -> Future[Prepared]:
         if ref.source is None:
             return self._pool.submit(self._prepare, ref)
-        if self._fetchers is None and not self._stopped.is_set():
-            self._fetchers = ThreadPoolExecutor(ref.source.concurrency, "clipcls-fetch")
-        if self._fetchers is None:
-            raise RuntimeError("a reference came after the end of the stream")
-        return self._fetchers.submit(self._fetch, ref, ref.source)
+        at_once = ref.source.concurrency
+        if at_once not in self._fetchers:
+            if self._stopped.is_set():
+                raise RuntimeError("a reference came after the end of the stream")
+            self._fetchers[at_once] = ThreadPoolExecutor(at_once, "clipcls-fetch")
+        return self._fetchers[at_once].submit(self._fetch, ref, ref.source)
 
     def _fetch(self, ref: ImageRef, source: Source) -> Prepared:
         try:

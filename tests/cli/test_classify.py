@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,18 @@ def test_stdout_is_data_and_stderr_is_everything_else(invoke: Invoke, colours: P
     assert "on cpu, fp32" in result.stderr
     assert "Done: 7 scored, 0 failed" in result.stderr
     assert result.stderr.rstrip().endswith(", model ViT-B-32-256:datacomp_s34b_b86k")
+
+
+def test_images_that_cannot_be_counted_before_come_as_they_come(
+    invoke: Invoke, colours: Path
+) -> None:
+    listed = "\n".join(map(str, sorted(colours.iterdir()))).encode()
+    packed = colours.parent / "t.tar.gz"
+    with tarfile.open(packed, "w:gz") as made:
+        made.add(colours, "t")
+    for result in (invoke("classify", "-", *RGB, stdin=listed), invoke("classify", packed, *RGB)):
+        assert "3 labels, 3 prompts, images as they come\n" in result.stderr
+        assert "Done: 7 scored, 0 failed" in result.stderr
 
 
 def test_a_table_of_images_with_its_own_columns(invoke: Invoke, colours: Path) -> None:

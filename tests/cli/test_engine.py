@@ -20,6 +20,15 @@ def test_flags_of_ray_mean_nothing_without_it(invoke: Invoke, flag: tuple[str, s
     assert f"{flag[0]} is for Ray: add --engine ray" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "flag", [("--workers", "2"), ("--cache-dir", "kept"), ("--verify-cache",)], ids=str
+)
+def test_flags_that_mean_nothing_to_ray_are_refused(invoke: Invoke, flag: tuple[str, ...]) -> None:
+    result = invoke("classify", ".", "--labels", "a,b", "--engine", "ray", *flag)
+    assert result.exit_code == 2
+    assert f"{flag[0]} means nothing to Ray" in result.stderr
+
+
 def test_a_gpu_and_a_half_is_refused(invoke: Invoke) -> None:
     result = invoke("classify", ".", "--labels", "a,b", "--engine", "ray", "--num-gpus", "-1")
     assert result.exit_code == 2

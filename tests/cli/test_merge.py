@@ -63,7 +63,7 @@ def test_every_problem_is_a_line_and_nothing_is_written(invoke: Invoke, parts: l
         "Error: p-0.csv.part is not finished: run that shard again with --resume",
         "Error: shard 3/3 is there twice: p-2.csv and p-2.csv",
         "Error: none.csv: no such file",
-        "Error: of 3 shards, 2 is missing",
+        "Error: shard 2 of 3 is missing",
     ]
     assert not Path("out.csv").exists()
 

@@ -40,7 +40,7 @@ from clipcls.testing import COLOURS, FakeEncoder, save_colours
 ray = pytest.importorskip("ray")
 
 from clipcls.engines.partitions import run_partitions  # noqa: E402
-from clipcls.engines.ray import RayEngine  # noqa: E402
+from clipcls.engines.ray import RayEngine, copies  # noqa: E402
 
 pytestmark = [
     pytest.mark.ray,
@@ -267,6 +267,31 @@ def shard_run(images: Path, number: int, output: Path) -> bytes:
     shard = dataclasses.replace(whole.inputs, shard=Shard(number, 3))
     run(dataclasses.replace(whole, inputs=shard), encoder=FakeEncoder())
     return output.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "each", "held"),
+    [(8, 1, 8), (3, 2, 1), (2, 0.5, 4), (2, 0.6, 2), (1, 0.2, 5), (0, 0, 1)],
+)
+def test_a_machine_holds_as_many_copies_as_its_gpus(gpus: float, each: float, held: int) -> None:
+    assert copies(gpus, each) == held
+
+
+def test_more_gpus_than_any_machine_has_are_refused_before_the_output(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0}},
+        {"Alive": True, "Resources": {"GPU": 2.0}},
+        {"Alive": False, "Resources": {"GPU": 9.0}},
+    ]
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    with pytest.raises(
+        OptionError, match="--num-gpus is 3 .* no machine of Ray has more GPUs than 2"
+    ):
+        run(job(images, tmp_path / "out.csv"), engine=RayEngine(RayOptions(num_gpus=3.0)))
+    assert not list(tmp_path.glob("out.csv*"))
 
 
 def test_partitions_are_shards_and_complete_ones_are_kept(

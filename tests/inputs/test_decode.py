@@ -442,11 +442,19 @@ def test_pipes_sockets_and_devices_are_refused_without_waiting(
         assert reason("s.jpg") == "is a socket"
 
 
-@pytest.mark.parametrize(
-    "data", [b"hello, world\n", b"\0" * 500, b"%PDF-1.7\n", b"PK\x03\x04" + b"x" * 200, b"<svg/>"]
-)
+@pytest.mark.parametrize("data", [b"hello, world\n", b"\0" * 500, b"%PDF-1.7\n", b"<svg/>"])
 def test_what_is_no_picture(data: bytes) -> None:
     assert reason(data) == "not an image"
+
+
+def test_what_is_read_otherwise_says_how(tmp_path: Path) -> None:
+    for name, data, why in (
+        ("t.CSV", b"image\na.png\n", "not an image but a table (classify --image-column NAME)"),
+        ("list.txt", b"a.png\n", "not an image but a text (@FILE)"),
+        ("p", b"PK\x03\x04" + b"x" * 200, "not an image but an archive (zip://FILE)"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        assert reason(tmp_path / name) == why
 
 
 @pytest.mark.parametrize(

@@ -68,17 +68,27 @@ def test_a_member_is_read_by_many_threads_at_once(archive: Path) -> None:
         ("zip://gone.png::p.zip", "file not found"),
         ("zip://a.png::gone.zip", "file not found"),
         ("zip://a.png::no.zip", "corrupt: damaged or incomplete zip archive"),
-        ("zip://a.png::http://127.0.0.1:1/p.zip", "file not found"),
-        ("zip://a.png::zip://p.zip", "file not found"),
+        (
+            "zip://a.png::http://127.0.0.1:1/p.zip",
+            "not supported: a zip archive at a web address.*",
+        ),
+        ("zip://a.png::zip://p.zip", "not supported: an archive in an archive"),
+        ("tar://a.png::zip://p.tar", "not supported: an archive in an archive"),
+        ("zip://", r"not supported: no archive is named \(zip://FILE\)"),
+        ("tar://a.png::", r"not supported: no archive is named \(tar://FILE\)"),
+        ("FTP://h/a.png", "not supported: ftp:// is none of http://, https://, s3://, .*"),
+        ("tar://a.png::ftp://h/p.tar", "not supported: ftp:// is none of .*"),
+        ("ftp://h/p.tar", "not supported: ftp:// is none of .*"),
     ],
 )
 def test_what_cannot_be_had_has_a_reason(archive: Path, url: str, reason: str) -> None:
     Path("no.zip").write_bytes(b"no archive")
-    with pytest.raises(DecodeError, match=f"^{reason}$"):
-        fetch(url)
     # In a list it is a row.
     Path("list.txt").write_text(url, encoding="utf-8")
-    assert paths(discover(["@list.txt"])) == [url]
+    [ref] = discover(["@list.txt"])
+    assert ref.path == url
+    with pytest.raises(DecodeError, match=f"^{reason}$"):
+        ref.read()
 
 
 def test_a_member_that_unpacks_to_too_much_is_refused(archive: Path) -> None:
@@ -92,9 +102,12 @@ def test_a_member_that_unpacks_to_too_much_is_refused(archive: Path) -> None:
 def test_what_is_not_there_or_not_taken_is_refused_at_once(archive: Path) -> None:
     for url, message in {
         "zip://gone.zip": "no such archive: gone.zip",
-        "zip://a.png::http://u:pw@h/p.zip": "no such archive: http://h/p.zip",
-        "ftp://u:pw@h/p.zip": "ftp://h/p.zip cannot be read",
-        "file:///etc": "cannot be read",
+        "tar://a.png::gone.tar": "no such archive: gone.tar",
+        "zip://a.png::http://u:pw@h/p.zip": "^zip://a.png::http://h/p.zip cannot be read: a zip",
+        "zip://https://u:pw@h/p.zip": "^zip://https://h/p.zip cannot be read: a zip",
+        "zip://": "^zip:// cannot be read: no archive is named",
+        "ftp://u:pw@h/p.zip": "^ftp://h/p.zip cannot be read: ftp:// is none of http://, .*",
+        "file:///etc": "^file:///etc cannot be read: file:// is none of http://, .*",
     }.items():
         with pytest.raises(InputError, match=message):
             discover([url])

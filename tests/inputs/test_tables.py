@@ -136,7 +136,7 @@ def test_without_the_column_a_table_is_no_image_and_in_lists_and_folders_never_a
     for name in ("t.csv", "d/u.csv", "d/v.png"):
         Path(name).write_text("image\na.png\n")
     Path("list.txt").write_text("t.csv\n")
-    assert listed("t.csv", column=None) == [("t.csv",)]
+    assert listed("t.csv", "d/v.png", column=None) == [("t.csv",), ("d/v.png",)]
     assert listed("t.csv", "d", "@list.txt") == [("a.png",), ("d/v.png",), ("t.csv",)]
 
 
@@ -191,6 +191,31 @@ def test_a_row_with_too_many_cells_stops_the_listing() -> None:
     Path("t.csv").write_text("image,id\na.png,1\nb.png,2,3\n")
     with pytest.raises(InputError, match="t.csv:3: 3 cells for 2 columns"):
         listed("t.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("t.csv", "t.csv is a table, .* give classify --image-column NAME"),
+        ("t.parquet", "t.parquet is a table, .* give classify --image-column NAME"),
+        ("list.txt", "list.txt is a text, .* give @list.txt"),
+        ("p.zip", "p.zip is an archive, .* give zip://p.zip"),
+    ],
+)
+def test_what_is_no_image_alone_is_refused_and_says_how_it_is_given(name: str, given: str) -> None:
+    Path(name).write_bytes(b"image\na.png\n")
+    with pytest.raises(InputError, match=given):
+        found(name, column=None)
+    # A shell has put it among others: it has a row.
+    Path("a.png").write_bytes(picture("red"))
+    assert listed(name, "a.png", column=None) == [(name,), ("a.png",)]
+    # The content decides, not the name, and a folder is searched.
+    Path(name).write_bytes(picture("red"))
+    assert listed(name, column=None) == [(name,)]
+    Path(name).unlink()
+    Path(name).mkdir()
+    Path("a.png").rename(Path(name, "a.png"))
+    assert listed(name, column=None) == [(f"{name}/a.png",)]
 
 
 def test_the_column_needs_a_table_and_keep_the_column() -> None:

@@ -41,6 +41,7 @@ def test_what_has_no_secret_is_unchanged(text: str) -> None:
         ("https://h/a?api_key=1&Key-Pair-Id=2&monkey=3", None),
         ("https://[h/a?sig=1", "https://***"),
         ("s3://key:secret@bucket/a.jpg", "s3://bucket/a.jpg"),
+        ("zip://s3://key:secret@bucket/a.zip", "zip://s3://bucket/a.zip"),
     ],
 )
 def test_secrets_are_left_out(text: str, shown: str | None) -> None:

@@ -169,9 +169,9 @@ def test_missing_and_repeated_shards_are_named(images: Path, tmp_path: Path) -> 
     manifest_path(copy).write_bytes(manifest_path(two).read_bytes())
     assert problems([one, two, last, copy]) == [
         "shard 2/9 is there twice: part-2.csv and copy.csv",
-        "of 9 shards, 3-8 are missing",
+        "shards 3-8 of 9 are missing",
     ]
-    assert problems([two]) == ["of 9 shards, 1, 3-9 are missing"]
+    assert problems([two]) == ["shards 1, 3-9 of 9 are missing"]
 
 
 def test_what_is_no_shard_is_named(images: Path, tmp_path: Path) -> None:
@@ -181,7 +181,9 @@ def test_what_is_no_shard_is_named(images: Path, tmp_path: Path) -> None:
     found = problems(paths)
     assert found[0].startswith("whole.csv: is the output of a whole run, not of a shard")
     assert found[1].startswith("bare.csv: bare.csv.manifest.json is missing")
-    assert found[1].endswith("run that shard again")
+    assert found[1].endswith(
+        "; bring it here from where that shard was run, or run that shard again"
+    )
     assert found[2:] == ["gone.csv: no such file", "pictures: is a folder"]
     assert problems([tmp_path / "x.lock"]) == ["no outputs of shards are given"]
 

@@ -102,14 +102,30 @@ def verbosity(quiet: bool, verbose: bool) -> Verbosity:
 
 
 def ray_options(
-    engine: EngineName, ray_address: str | None, num_gpus: float | None, partitions: int | None
+    engine: EngineName,
+    ray_address: str | None,
+    num_gpus: float | None,
+    partitions: int | None,
+    runtime: RuntimeOptions,
 ) -> RayOptions | None:
     """Return which Ray is to be used; None is this process.
 
     Raises:
-        OptionError: A value is not allowed, or a flag is for Ray and it is not asked for.
+        OptionError: A value is not allowed, a flag is for Ray and it is not asked for, or it is
+            asked for and a flag means nothing to it.
     """
     if engine is EngineName.RAY:
+        cache = runtime.cache or CacheOptions()
+        for flag, given in (
+            ("--workers", runtime.workers is not None),
+            ("--cache-dir", cache.folder is not None),
+            ("--verify-cache", cache.verify),
+        ):
+            if given:
+                raise OptionError(
+                    f"{flag} means nothing to Ray, which decodes in tasks of its own and keeps no"
+                    f" embeddings: leave {flag} or --engine ray away"
+                )
         return RayOptions(ray_address, num_gpus, partitions)
     for flag, value in (
         ("--ray-address", ray_address),

@@ -55,7 +55,7 @@ def check_no_tables(images: Sequence[str], image_column: str | None) -> None:
     Raises:
         OptionError: The column of images was named, and one of the images is a table.
     """
-    from clipcls.inputs.tables import is_table
+    from clipcls.inputs.urls import is_table
     from clipcls.text import visible
 
     table = next(filter(is_table, images), None)

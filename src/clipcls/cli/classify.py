@@ -183,7 +183,7 @@ def classify(
     runtime = run_flags.runtime_options(
         *(device, precision, batch_size, workers), *(cache, cache_dir, verify_cache)
     )
-    ray = run_flags.ray_options(engine, ray_address, num_gpus, partitions)
+    ray = run_flags.ray_options(engine, ray_address, num_gpus, partitions, runtime)
     if partitions is not None and (report is not None or sort_into is not None):
         raise OptionError("--partitions gives several files: merge them, then report and sort")
     asked, filled, learned = flags.labels_or_head(

@@ -33,7 +33,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipcls.classifier import Classifier
 from clipcls.embed import Prepared, Stages, encoded, prepare
-from clipcls.errors import ClipclsError, DecodeError, EngineError, MissingExtraError, ModelError
+from clipcls.errors import (
+    ClipclsError,
+    DecodeError,
+    EngineError,
+    MissingExtraError,
+    ModelError,
+    OptionError,
+)
 from clipcls.inputs.pillow import lift_pillow_limit
 from clipcls.inputs.refs import ImageRef
 from clipcls.models.devices import DeviceChoice, choose_elsewhere, keep_freed_memory, usable_cpus
@@ -88,14 +95,18 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         """Connect, and return what the actors will use.
 
         Raises:
-            EngineError: The cluster cannot be reached, or has not so many GPUs.
+            EngineError: The cluster cannot be reached.
+            OptionError: None of its machines has so many GPUs.
         """
         self._connect()
-        there = self._ray.cluster_resources().get("GPU", 0.0)
+        most = max(self._machines(), default=0.0)
         wanted = self._options.num_gpus
-        self._gpus = min(there, 1.0) if wanted is None else wanted
-        if self._gpus > there:
-            raise EngineError(f"--num-gpus is {self._gpus:g}, and Ray has {there:g} GPUs in all")
+        self._gpus = min(most, 1.0) if wanted is None else wanted
+        if self._gpus > most:
+            raise OptionError(
+                f"--num-gpus is {self._gpus:g} for a copy of the model, and no machine of Ray has"
+                f" more GPUs than {most:g}"
+            )
         kind = "cuda" if self._gpus else "cpu"
         reason = f"{self._gpus:g} GPUs of Ray for each copy" if self._gpus else "Ray, without GPUs"
         return choose_elsewhere(kind, reason, classifier.runtime)
@@ -152,11 +163,12 @@ class RayEngine(AbstractContextManager["RayEngine"]):
 
     def _actors(self, batches: int) -> int:
         """Return how many copies of the model compute: all that the GPUs hold, or one per node."""
-        if self._gpus:
-            copies = int(self._ray.cluster_resources()["GPU"] / self._gpus)
-        else:
-            copies = sum(bool(node["Alive"]) for node in self._ray.nodes())
-        return min(batches, copies)
+        return min(batches, sum(copies(gpus, self._gpus) for gpus in self._machines()))
+
+    def _machines(self) -> list[float]:
+        """Return how many GPUs each machine has."""
+        nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        return [node["Resources"].get("GPU", 0.0) for node in nodes]
 
     def _connect(self) -> None:
         if self._ray.is_initialized():
@@ -186,6 +198,18 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         context.print_on_execution_start = False
         context.execution_options.preserve_order = True
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+
+
+def copies(gpus: float, each: float) -> int:
+    """Return how many copies of a model one machine holds, as Ray splits no copy over two GPUs.
+
+    Args:
+        gpus: What the machine has.
+        each: What a copy gets, a part of one or a whole number; 0 is for machines without.
+    """
+    if not each:
+        return 1
+    return int(gpus) * int(1 / each) if each < 1 else int(gpus / each)
 
 
 class _Scoring:

@@ -44,6 +44,7 @@ from clipcls.inputs.recognize import (
     REFUSED_SIGNATURES,
     is_heif,
     missing_codec,
+    not_an_image,
     signature,
 )
 from clipcls.options import DecodeOptions, Decoding, Truncated
@@ -224,7 +225,7 @@ def _identified(stream: BinaryIO, options: DecodeOptions) -> ImageFile.ImageFile
         except UnidentifiedImageError as error:
             unknown = unsupported(kind, stream)
             why = unknown or (_corrupt(kind) if kind else missing_codec(prefix))
-            raise DecodeError(why or "not an image") from error
+            raise DecodeError(why or not_an_image(prefix, getattr(stream, "name", ""))) from error
 
 
 def _without_long_texts(png: bytes) -> bytes:

@@ -13,6 +13,7 @@ from PIL import Image
 from clipcls.errors import DecodeError
 from clipcls.inputs.files import open_file
 from clipcls.inputs.pillow import formats, quiet_pillow
+from clipcls.inputs.urls import ZIP, read_otherwise
 
 PREFIX_BYTES = 64
 """Of a file, to recognise it by."""
@@ -66,6 +67,8 @@ _WEAK_SIGNATURES = frozenset(
 )
 """Formats recognised by two bytes or so: `Pythagoras.txt` begins like PPM, `#define` like XBM."""
 
+_ZIP_MARK = b"PK\3\4"
+
 
 def is_candidate(path: str) -> bool:
     """Return whether a file found inside a folder is taken for an image, by name or by content."""
@@ -115,6 +118,12 @@ def missing_codec(prefix: bytes) -> str | None:
         if isinstance(_accepts(name, prefix), str):
             return f"not supported: this Pillow was built without {name}"
     return None
+
+
+def not_an_image(prefix: bytes, name: str) -> str:
+    """Say that no format recognises a file, and how what it seems to be is given."""
+    found = ZIP if prefix.startswith(_ZIP_MARK) else read_otherwise(name)
+    return "not an image but {} ({})".format(*found) if found else "not an image"
 
 
 def _has_weak_header(stream: BinaryIO) -> bool:

@@ -22,6 +22,7 @@ from clipcls.inputs.urls import (
     is_web,
     member_of,
     names_a_tar,
+    why_unreadable,
 )
 from clipcls.options import RemoteOptions
 
@@ -87,8 +88,8 @@ class RemoteImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Damaged:
-    """What of an archive could not be listed; implements `Source`.
+class Unreadable:
+    """What nothing can be read from, as is known before it is tried; implements `Source`.
 
     Attributes:
         reason: Why.
@@ -117,10 +118,12 @@ class Remote:
         """Return where the bytes of an input come from; None for a file of this machine."""
         if is_web(path):
             return RemoteImage(path, self._downloader)
+        if why := why_unreadable(path):
+            return Unreadable(f"not supported: {why}")
         if is_tar(path):
             member, archive = member_of(path)
             damage = "" if member else self._tars.damage.get(archive)
-            return Damaged(damage) if damage else RemoteImage(path, self._tars)
+            return Unreadable(damage) if damage else RemoteImage(path, self._tars)
         if is_store(path):
             return RemoteImage(path, self._stores)
         return None
@@ -136,6 +139,8 @@ class Remote:
 
     def top(self, path: str) -> str | None:
         """Return the address that an input is walked from, None if `below` is not for it."""
+        if why_unreadable(path):
+            return None
         if names_a_tar(path) and (is_url(path) or os.path.isfile(path)):
             return f"tar://::{path}"
         return archive_of(path) if is_archive(path) or is_store(path) else None
@@ -192,9 +197,7 @@ class Remote:
     def _parts(self, archive: str, stopped: Event) -> Generator[bytes, None, None]:
         if is_web(archive):
             return self._downloader.parts(archive, stopped)
-        if is_store(archive) and not is_archive(archive):
-            return self._stores.parts(archive, stopped)
-        raise DecodeError("file not found")
+        return self._stores.parts(archive, stopped)
 
     @cached_property
     def _tars(self) -> Tars:

@@ -176,8 +176,6 @@ class Stores:
     def _archive(self, archive: str) -> Any:
         if is_store(archive):
             scheme, _, path = archive.partition("://")
-            if scheme.lower() == ARCHIVE:
-                raise FileNotFoundError(archive)
             outer = _class_of(scheme)(skip_instance_cache=True, **self._limits(scheme))
             stream: Any = outer.open(path, "rb")
         else:
@@ -254,10 +252,10 @@ def _class_of(scheme: str) -> Any:
 
 
 def check_store(url: str) -> None:
-    """Refuse an address that nothing here can open.
+    """Refuse an address that nothing here can open now.
 
     Raises:
-        InputError: The archive is not there, or is in a place that is not taken.
+        InputError: The archive is not there.
         MissingExtraError: The store needs a package that is not installed.
     """
     if not is_tar(url):
@@ -265,7 +263,7 @@ def check_store(url: str) -> None:
     archive = member_of(url)[1] if is_archive(url) else ""
     if is_store(archive):
         check_store(archive)
-    elif archive and not os.path.isfile(archive) and not (is_tar(url) and is_web(archive)):
+    elif archive and not is_web(archive) and not os.path.isfile(archive):
         raise InputError(f"no such archive: {visible(redacted(archive))}")
 
 

@@ -1,6 +1,6 @@
 """Tables of images: each row names one by its path, its address or its bytes.
 
-A table is an input whose name ends in one of `ENDINGS`, and only together with `--image-column`.
+A table is an input whose name ends in one of `TABLES`, and only together with `--image-column`.
 Each row is one image, there or not: folders are not searched and patterns mean nothing.
 """
 
@@ -24,17 +24,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from clipcls.errors import DecodeError, InputError, OptionError
 from clipcls.inputs.refs import Source
 from clipcls.inputs.remote import Remote
-from clipcls.inputs.urls import is_archive, is_url, redacted
+from clipcls.inputs.urls import JSON_LINES, PARQUET, TABLES, ending_of, is_table, is_url, redacted
 from clipcls.options import DiscoveryOptions
 from clipcls.records import Cell
 from clipcls.text import csv_rows, lines, listed, plain_text, read_file, split_separator, visible
 
 if TYPE_CHECKING:
     from clipcls.inputs.parquet import Images
-
-_PARQUET = frozenset({".parquet", ".pq"})
-_JSON_LINES = frozenset({".jsonl", ".ndjson"})
-ENDINGS = (".csv", ".tsv", *sorted(_JSON_LINES), *sorted(_PARQUET))
 
 TEXT = "string"
 """The type of a kept column that holds texts, or values that Parquet has no column for."""
@@ -63,16 +59,6 @@ class TableRow(NamedTuple):
     kept: tuple[Cell, ...]
 
 
-def is_table(text: str) -> bool:
-    """Return whether an input is called like a table."""
-    return _ending(text) in ENDINGS
-
-
-def _ending(text: str) -> str:
-    name = text.rpartition("::")[0] if is_archive(text) and "::" in text else text
-    return os.path.splitext(name)[1].lower()
-
-
 class Tables:
     """The tables among the inputs of a run.
 
@@ -98,12 +84,12 @@ class Tables:
         """
         if self._options.image_column is None or not is_table(text) or text in self.opened:
             return
-        if _ending(text) in _PARQUET:
+        if ending_of(text) in PARQUET:
             from clipcls.inputs.parquet import ParquetTable
 
             self.opened[text] = ParquetTable(text, self._options, self._remote, self._images)
         else:
-            kind = _JsonTable if _ending(text) in _JSON_LINES else _DelimitedTable
+            kind = _JsonTable if ending_of(text) in JSON_LINES else _DelimitedTable
             self.opened[text] = kind(text, self._options, self._remote)
 
     def check(self) -> None:
@@ -115,7 +101,7 @@ class Tables:
         if self._options.image_column is not None and not self.opened:
             raise OptionError(
                 "--image-column is for tables of images, and none of the inputs is one: name a file"
-                f" that ends in {', '.join(ENDINGS)}"
+                f" that ends in {', '.join(TABLES)}"
             )
 
     @cached_property

@@ -6,6 +6,7 @@ secret is sent to its host and goes nowhere else. What is shown and written is `
 
 from __future__ import annotations
 
+import os
 import re
 from hashlib import blake2b
 from urllib.parse import quote, unquote, urlsplit
@@ -21,6 +22,18 @@ is_tar = re.compile(r"tar://", re.IGNORECASE).match
 _ends_like_a_tar = re.compile(r".*[^/]\.(tar|tar\.gz|tgz)", re.IGNORECASE | re.DOTALL).fullmatch
 
 HIDDEN = "***"
+
+PARQUET = frozenset({".parquet", ".pq"})
+JSON_LINES = frozenset({".jsonl", ".ndjson"})
+TABLES = (".csv", ".tsv", *sorted(JSON_LINES), *sorted(PARQUET))
+"""How the names of tables end."""
+
+ZIP = ("an archive", "zip://FILE")
+_OTHERWISE = {
+    **dict.fromkeys(TABLES, ("a table", "classify --image-column NAME")),
+    ".txt": ("a text", "@FILE"),
+    ".zip": ZIP,
+}
 
 _names_a_secret = re.compile(
     r"x-(amz|goog)-.*|expires|.*(token|sig|secret|passw|pwd|auth|cred|session|jwt|policy|hmac).*"
@@ -44,8 +57,8 @@ def redacted(text: str) -> str:
         return text
     if is_archive(text):
         # What is in it, and the archive, which may have an address of its own.
-        inner, mark, archive = text.rpartition("::")
-        return inner + mark + redacted(archive) if mark else text
+        inner, mark, archive = text.rpartition("::") if "::" in text else (text[:6], "", text[6:])
+        return inner + mark + redacted(archive)
     if is_store(text):  # a key may have any character in it, and no query
         scheme, _, rest = text.partition("://")
         bucket, slash, key = rest.partition("/")
@@ -58,6 +71,23 @@ def redacted(text: str) -> str:
     path = _path_parameter.sub(_hidden, parts.path)
     query = _parameter.sub(_hidden, f"?{parts.query}") if parts.query else ""
     return f"{text[: text.index('://')]}://{host}{path}{query}"
+
+
+def why_unreadable(text: str) -> str:
+    """Return why nothing here reads an address; empty if something may, or it is none."""
+    if is_archive(text):
+        archive = member_of(archive_of(text))[1]
+        if not archive:
+            return f"no archive is named ({text[:6]}FILE)"
+        if is_archive(archive):
+            return "an archive in an archive"
+        if is_web(archive) and not is_tar(text):
+            return "a zip archive at a web address (download it first)"
+        return why_unreadable(archive)
+    if is_web(text) or is_store(text) or not is_url(text):
+        return ""
+    scheme = text.partition("://")[0].lower()
+    return f"{scheme}:// is none of http://, https://, s3://, gs://, az://, hf://, zip://, tar://"
 
 
 def archive_of(text: str) -> str:
@@ -90,6 +120,25 @@ def names_a_tar(text: str) -> bool:
     if is_archive(text):
         return False
     return bool(_ends_like_a_tar(re.split("[?#]", text, maxsplit=1)[0] if is_web(text) else text))
+
+
+def is_table(text: str) -> bool:
+    """Return whether an input is called like a table."""
+    return ending_of(text) in TABLES
+
+
+def ending_of(text: str) -> str:
+    """Return the extension of a path, an address or a member of an archive in small letters."""
+    name = text.rpartition("::")[0] if is_archive(text) and "::" in text else text
+    return os.path.splitext(name)[1].lower()
+
+
+def read_otherwise(text: str) -> tuple[str, str] | None:
+    """Return what a file is by its name, and how the images that it holds or names are given.
+
+    None is a file of which the name says nothing of the kind.
+    """
+    return _OTHERWISE.get(ending_of(text))
 
 
 def member_of(url: str) -> tuple[str, str]:

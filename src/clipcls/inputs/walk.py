@@ -24,12 +24,13 @@ from clipcls.inputs.remote import Remote
 from clipcls.inputs.tables import TableRow, Tables
 from clipcls.inputs.urls import (
     archive_of,
-    is_archive,
     is_store,
     is_url,
     is_web,
     names_a_tar,
+    read_otherwise,
     redacted,
+    why_unreadable,
 )
 from clipcls.options import DiscoveryOptions
 from clipcls.text import visible
@@ -357,6 +358,8 @@ class Discovery(PathStream):
                 _check_path(text)
                 self.tables.open(text)
         self.tables.check()
+        if not self.tables.opened:
+            _check_images(self._inputs)
         self._has_pipe = any(map(is_stream, self._inputs))
         [first, *others] = self._inputs
         self._walk.alone = not others and bool(is_store(first)) and not names_a_tar(first)
@@ -402,22 +405,37 @@ class Discovery(PathStream):
             yield row
 
 
+def _check_images(inputs: Sequence[str]) -> None:
+    """Refuse inputs of which none can be an image; beside others, each has a row that says so."""
+    kinds = [
+        None if is_list(text) or is_url(text) or os.path.isdir(text) else read_otherwise(text)
+        for text in inputs
+    ]
+    if kinds[0] is None or not all(kinds):
+        return
+    from clipcls.inputs.decode import looks_like_image
+
+    if not any(map(looks_like_image, inputs)):
+        (noun, form), first = kinds[0], visible(inputs[0])
+        raise InputError(
+            f"{first} is {noun}, not an image; for the images in it, give"
+            f" {form.replace('FILE', first)}"
+        )
+
+
 def _check_path(text: str) -> None:
     """Refuse a path that leads nowhere, before anything is scored."""
     if not text:
         raise InputError("an input is empty: name a file, a folder or a pattern")
     if is_web(text):
         return
-    if is_store(text) or is_archive(text):
+    if why := why_unreadable(text):
+        raise InputError(f"{visible(redacted(text))} cannot be read: {why}")
+    if is_url(text):
         from clipcls.inputs.stores import check_store
 
         check_store(archive_of(text))
         return
-    if is_url(text):
-        raise InputError(
-            f"{visible(redacted(text))} cannot be read: addresses begin with http://, https://,"
-            " s3://, gs://, az://, hf://, zip:// or tar://"
-        )
     try:
         os.scandir(text).close()
     except (FileNotFoundError, NotADirectoryError) as error:

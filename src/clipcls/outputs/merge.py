@@ -43,6 +43,8 @@ from clipcls.text import original_path, visible
 _MOST_PROBLEMS = 20
 _BESIDE = (".manifest.json", ".lock")
 """What lies beside an output and is found by the same pattern (`part-*`)."""
+_WAY_OUT = "bring it here from where that shard was run, or run that shard again"
+"""What can be done about a manifest that will not do."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class _Found:
         try:
             if not path.is_file():
                 raise InputError("is a folder" if path.is_dir() else "no such file")
-            manifest = read_manifest(manifest_path(path), "run that shard again")
+            manifest = read_manifest(manifest_path(path), _WAY_OUT)
             if not is_complete(manifest):
                 raise InputError("its manifest is of an unfinished run: run that shard again")
             shard = _shard(manifest)
@@ -162,8 +164,8 @@ class _Found:
             if number not in self.complete and number not in self.unfinished
         ]
         if missing:
-            verb = "is" if len(missing) == 1 else "are"
-            self.problems.append(f"of {of} shards, {_ranges(missing)} {verb} missing")
+            who = "shard {} of {} is" if len(missing) == 1 else "shards {} of {} are"
+            self.problems.append(f"{who.format(_ranges(missing), of)} missing")
 
     def shards(self) -> Shards:
         """Return them, with the order of their rows.
