@@ -76,7 +76,7 @@ def show_metrics(outcome: Outcome, metrics: Metrics) -> None:
     _show_classes(console, outcome, metrics)
     if metrics.thresholds:
         console.print()
-        for line in _threshold_lines(metrics):
+        for line in _threshold_lines(outcome, metrics, unknown):
             console.print(plain(line))
 
 
@@ -355,13 +355,20 @@ def _taken_for(place: int, labels: Sequence[str], metrics: Metrics) -> Text:
     return plain(f"{(*labels, 'unknown')[other]} ({counts[other]})")
 
 
-def _threshold_lines(metrics: Metrics) -> Iterator[str]:
+def _threshold_lines(
+    outcome: Outcome, metrics: Metrics, unknown: UnknownFigures | None
+) -> Iterator[str]:
     """Yield what thresholds on the probability would keep, and how right that is."""
+    beside = " and ".join(f"--{name}" for name in outcome.turned_down_by)
+    images = "the images" if unknown is None else "the known images"
+    if beside:
+        yield f"With {beside}, of {images}:"
+    of_them = "" if beside else f" of {images}"
     for wanted in (0.5, 0.8, 0.95):
         row = next(row for row in metrics.thresholds if row["threshold"] >= wanted)
         if row["accuracy"] is not None:
             yield (
-                f"--threshold {wanted:g} keeps {percent(row['coverage'])} of the images,"
+                f"--threshold {wanted:g} keeps {percent(row['coverage'])}{of_them},"
                 f" {percent(row['accuracy'])} of them right"
             )
 

@@ -120,6 +120,7 @@ def test_evaluate_says_how_well_the_unknown_are_told(
     assert result.exit_code == 0, result.output
     text = " ".join(result.stdout.split())
     assert "known images against" in text
+    assert "With --unknown, of the known images: --threshold 0.5 keeps 100.0 %, 100.0 %" in text
     assert "p_unknown 1.000" in text
     content = json.loads((report / "metrics.json").read_text())
     assert content["unknown"]["told_by"]["p_unknown"]["roc_auc"]["value"] == 1.0

@@ -119,6 +119,24 @@ def test_images_of_none_of_the_labels_count_in_no_other_figure() -> None:
     assert "unknown" not in document(alone, own, JoinReport())
 
 
+@pytest.mark.parametrize("by", ["unknown", "margin"])
+def test_a_threshold_keeps_nothing_that_is_turned_down_for_another_reason(by: str) -> None:
+    outcome = with_unknown()
+    records = [record for record in outcome.records if isinstance(record, Prediction)]
+    if by == "margin":
+        records = [replace(record, p_unknown=None) for record in records]
+        made_by = {**outcome.made_by, "scoring": {"margin": 0.1}}
+        outcome = replace(outcome, records=records, made_by=made_by)
+    assert outcome.turned_down_by == (by,)
+    known = records[:60]
+    kept = [record.prediction != UNKNOWN for record in known]
+    assert 0 < sum(kept) < 60
+    rows = outcome.metrics().thresholds
+    assert rows[0]["coverage"] == pytest.approx(sum(kept) / 60)
+    above = [r.probability >= 0.8 and own for r, own in zip(known, kept, strict=True)]
+    assert rows[80]["coverage"] == pytest.approx(sum(above) / 60)
+
+
 def test_without_words_only_the_highest_probability_is_judged() -> None:
     outcome = with_unknown()
     plain = [replace(r, p_unknown=None) for r in outcome.records if isinstance(r, Prediction)]
