@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from clipcls.console import percent, plain, said, stdout_console
+from clipcls.console import percent, plain, points, said, stdout_console
 from clipcls.evaluation.bootstrap import Figure
 from clipcls.evaluation.calibration import Calibrated
 from clipcls.evaluation.compare import Comparison, Outcome
@@ -42,7 +42,11 @@ _FEW_IMAGES = 50
 _MOST_CANDIDATES = 10
 """Rows of a search before the rest is counted."""
 _AS_NUMBER = frozenset({"cohen_kappa", "roc_auc", "log_loss", "brier_score"})
+_DIFFERENCE = "difference"
+"""The name of a difference of two shares, which has points where a share has per cent."""
 
+_TOLD_BY = {"p_unknown": "share of the words", "maximum_probability": "highest probability"}
+"""Score -> what it is called in the table of the unknown."""
 
 _OF_ONE_LABEL = {"precision": "precision", "recall": "recall", "f1": "F1"}
 _OF_MULTI_LABEL = {
@@ -93,7 +97,8 @@ def _show_unknown(console: Console, found: UnknownFigures) -> None:
     for name, told in found.told_by.items():
         area = told.roc_auc
         rate = percent(told.false_positive_rate)
-        table.add_row(plain(name), _value("roc_auc", area.value), _interval("roc_auc", area), rate)
+        cells = (_value("roc_auc", area.value), _interval("roc_auc", area), rate)
+        table.add_row(_TOLD_BY[name], *cells)
     console.print(table)
     found_share, kept = percent(found.unknown_found.value), percent(found.known_kept.value)
     console.print(
@@ -124,10 +129,9 @@ def show_comparison(
         row: list[str | Text] = [plain(name), _value(figure, own.value), _interval(figure, own)]
         if name in behind:
             pair = behind[name]
-            points = pair.difference
             row += [
-                percent(points.value),
-                _interval(figure, points),
+                _value(_DIFFERENCE, pair.difference.value),
+                _interval(_DIFFERENCE, pair.difference),
                 f"{pair.p_value:.3f}" if pair.p_value >= 0.001 else "< 0.001",
             ]
         table.add_row(*row)
@@ -174,10 +178,10 @@ def show_search(found: Found, folder: Path) -> None:
     rows = {
         "default": found.before,
         "chosen, on images that did not choose": found.after,
-        "difference": found.difference,
+        _DIFFERENCE: found.difference,
     }
     for name, figure in rows.items():
-        table.add_row(name, percent(figure.value), _interval("accuracy", figure))
+        table.add_row(name, _value(name, figure.value), _interval(name, figure))
     console.print(table)
     console.print()
     if found.is_better:
@@ -246,7 +250,7 @@ def _calibration_lines(found: Calibrated, wished: float | None) -> Iterator[str]
             )
     if own.unknown_threshold is not None and found.unknown_found and found.known_kept:
         yield (
-            f"A threshold of {own.unknown_threshold:.4f} on p_unknown finds"
+            f"A threshold of {own.unknown_threshold:.4f} on the share of the words finds"
             f" {percent(found.unknown_found.value)} of the held-out unknown images and keeps"
             f" {percent(found.known_kept.value)} of the known"
         )
@@ -290,7 +294,7 @@ def show_learned(found: Learned, path: Path) -> None:
 
 def _verdict(found: Learned) -> Iterator[str]:
     difference = found.judged.difference
-    gain = f"{percent(difference.value)} ({_interval('', difference)})"
+    gain = f"{points(difference.value)} ({_interval(_DIFFERENCE, difference)})"
     if found.judged.is_better:
         yield f"The head is better beyond chance, by {gain}"
     else:
@@ -310,7 +314,7 @@ def show_curve(found: Learned, picture: Path) -> None:
     console.print()
     if len(found.curve) > 1:
         before, last = found.curve[-2:]
-        gain = percent(last.accuracy.value - before.accuracy.value)
+        gain = points(last.accuracy.value - before.accuracy.value)
         console.print(plain(f"From {before.examples} to {last.examples} of each label: {gain}"))
     console.print(plain(f"Plotted in {picture}"))
 
@@ -387,15 +391,16 @@ def _failed(outcome: Outcome, metrics: Metrics) -> str:
 
 
 def _value(name: str, value: float) -> str:
-    return f"{value:.3f}" if name in _AS_NUMBER else percent(value)
+    if name in _AS_NUMBER:
+        return f"{value:.3f}"
+    return points(value) if name == _DIFFERENCE else percent(value)
 
 
 def _interval(name: str, figure: Figure) -> str:
     if figure.low != figure.low:
         return "not known"
-    if name in _AS_NUMBER:
-        return f"{figure.low:.3f} to {figure.high:.3f}"
-    return f"{percent(figure.low).removesuffix(' %')} to {percent(figure.high)}"
+    low, _, _ = _value(name, figure.low).partition(" ")
+    return f"{low} to {_value(name, figure.high)}"
 
 
 def _table(*columns: tuple[str, Any]) -> Table:

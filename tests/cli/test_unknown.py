@@ -121,7 +121,9 @@ def test_evaluate_says_how_well_the_unknown_are_told(
     text = " ".join(result.stdout.split())
     assert "known images against" in text
     assert "With --unknown, of the known images: --threshold 0.5 keeps 100.0 %, 100.0 %" in text
-    assert "p_unknown 1.000" in text
+    assert "share of the words 1.000" in text
+    assert "highest probability" in text
+    assert "p_unknown" not in text
     content = json.loads((report / "metrics.json").read_text())
     assert content["unknown"]["told_by"]["p_unknown"]["roc_auc"]["value"] == 1.0
     assert content["unknown"]["known_kept"]["value"] == 1.0
@@ -149,7 +151,7 @@ def test_calibrate_fits_the_threshold_that_classify_uses(
     result = invoke(*asked, *own)
     assert result.exit_code == 0, result.output
     threshold = json.loads(file.read_text())["unknown_threshold"]
-    assert f"A threshold of {threshold:.4f} on p_unknown finds 100.0 %" in " ".join(
+    assert f"A threshold of {threshold:.4f} on the share of the words finds 100.0 %" in " ".join(
         result.stdout.split()
     )
     out = tmp_path / "out.csv"
