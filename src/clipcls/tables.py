@@ -18,6 +18,7 @@ from clipcls.evaluation.metrics import Metrics
 from clipcls.evaluation.search import FOLDS, LABELS, TEMPLATES, Found
 from clipcls.evaluation.unknown import RECALL, UnknownFigures
 from clipcls.learning.learn import Learned
+from clipcls.options import ScoringOptions
 
 _MOST_CLASSES = 20
 """Classes of a table before only the worst are shown."""
@@ -36,6 +37,8 @@ _TITLES = {
     "log_loss": "log loss",
     "brier_score": "Brier score",
     "calibration_error": "calibration error",
+    "known_kept": "known kept",
+    "unknown_found": "unknown found",
 }
 _FEW_IMAGES = 50
 """With fewer to fit on, a calibration is a first guess."""
@@ -236,9 +239,11 @@ def _calibration_lines(found: Calibrated, wished: float | None) -> Iterator[str]
     if found.after["log_loss"].value >= found.before["log_loss"].value:
         yield "The log loss is no lower on the held-out images: the probabilities held before"
     if own.threshold is not None and found.coverage is not None:
+        # What --unknown turns down was fitted, and is judged, apart from it.
+        images = "images" if own.unknown_threshold is None else "known images, --unknown aside"
         yield (
             f"Threshold {own.threshold:.4f} keeps {percent(found.coverage.value)}"
-            " of the held-out images,"
+            f" of the held-out {images},"
         )
         right = found.kept_right
         share = "none" if right is None else percent(right.value)
@@ -248,12 +253,9 @@ def _calibration_lines(found: Calibrated, wished: float | None) -> Iterator[str]
                 f"That is less than the wished {percent(wished)}, which held where it was fitted:"
                 " with more images the two come together"
             )
-    if own.unknown_threshold is not None and found.unknown_found and found.known_kept:
-        yield (
-            f"A threshold of {own.unknown_threshold:.4f} on the share of the words finds"
-            f" {percent(found.unknown_found.value)} of the held-out unknown images and keeps"
-            f" {percent(found.known_kept.value)} of the known"
-        )
+    if own.unknown_threshold is not None:
+        default = ScoringOptions().most_unknown
+        yield f"Unknown threshold {own.unknown_threshold:.4f}, in place of {default}"
     if found.fitted < _FEW_IMAGES:
         yield f"With {said(found.fitted, 'image')} to fit on, this is a first guess: label more"
 

@@ -178,21 +178,24 @@ def test_calibrate_fits_a_threshold_and_judges_it_on_others(tmp_path: Path) -> N
     # The heaps lie at log odds of 0 and 3.
     assert own is not None
     assert np.log(own / (1 - own)) == pytest.approx(1.5, abs=0.5)
-    assert found.unknown_found is not None
-    assert found.known_kept is not None
-    assert found.unknown_found.value > 0.85
-    assert found.known_kept.value > 0.85
+    assert found.after["unknown_found"].value > 0.85
+    assert found.after["known_kept"].value > 0.85
+    # At the default, log odds of 0 are the limit: half of the known are turned down.
+    assert found.before["unknown_found"].value > found.after["unknown_found"].value
+    assert found.before["known_kept"].value == pytest.approx(0.5, abs=0.1)
+    # A temperature changes no prediction, and what is turned down counts in neither accuracy.
+    assert found.before["accuracy"].value == found.after["accuracy"].value
     assert found.fitted + found.held_out == 400
     file = tmp_path / "calib.json"
     write_calibration(file, found)
     assert read_calibration(file) == found.calibration
-    assert json.loads(file.read_text())["judged"]["unknown_found"]["value"] > 0.85
+    assert json.loads(file.read_text())["judged"]["after"]["unknown_found"]["value"] > 0.85
 
 
 def test_without_such_images_no_threshold_is_fitted() -> None:
     found = calibrate(with_unknown(60, 0), CalibrationOptions())
     assert found.calibration.unknown_threshold is None
-    assert found.unknown_found is None
+    assert "unknown_found" not in found.after
 
 
 def test_one_such_image_is_too_few() -> None:
