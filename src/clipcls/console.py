@@ -286,6 +286,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def points(difference: float) -> str:
+    """Return a difference of two shares as people read it, in percentage points: `8.3 points`."""
+    return f"{percent(difference).removesuffix('%')}points"
+
+
 def said(number: int, noun: str) -> str:
     """Return a number with its noun: `1 image`, `1,000 images`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")

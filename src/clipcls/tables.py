@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from clipcls.console import percent, plain, said, stdout_console
+from clipcls.console import percent, plain, points, said, stdout_console
 from clipcls.evaluation.bootstrap import Figure
 from clipcls.evaluation.calibration import Calibrated
 from clipcls.evaluation.compare import Comparison, Outcome
@@ -18,6 +18,7 @@ from clipcls.evaluation.metrics import Metrics
 from clipcls.evaluation.search import FOLDS, LABELS, TEMPLATES, Found
 from clipcls.evaluation.unknown import RECALL, UnknownFigures
 from clipcls.learning.learn import Learned
+from clipcls.options import ScoringOptions
 
 _MOST_CLASSES = 20
 """Classes of a table before only the worst are shown."""
@@ -36,13 +37,19 @@ _TITLES = {
     "log_loss": "log loss",
     "brier_score": "Brier score",
     "calibration_error": "calibration error",
+    "known_kept": "known kept",
+    "unknown_found": "unknown found",
 }
 _FEW_IMAGES = 50
 """With fewer to fit on, a calibration is a first guess."""
 _MOST_CANDIDATES = 10
 """Rows of a search before the rest is counted."""
 _AS_NUMBER = frozenset({"cohen_kappa", "roc_auc", "log_loss", "brier_score"})
+_DIFFERENCE = "difference"
+"""The name of a difference of two shares, which has points where a share has per cent."""
 
+_TOLD_BY = {"p_unknown": "share of the words", "maximum_probability": "highest probability"}
+"""Score -> what it is called in the table of the unknown."""
 
 _OF_ONE_LABEL = {"precision": "precision", "recall": "recall", "f1": "F1"}
 _OF_MULTI_LABEL = {
@@ -76,12 +83,21 @@ def show_metrics(outcome: Outcome, metrics: Metrics) -> None:
     _show_classes(console, outcome, metrics)
     if metrics.thresholds:
         console.print()
-        for line in _threshold_lines(metrics):
+        for line in _threshold_lines(outcome, metrics, unknown):
             console.print(plain(line))
 
 
 def _show_unknown(console: Console, found: UnknownFigures) -> None:
     """Print how well images of none of the labels are told from the others."""
+    kept = percent(found.known_kept.value)
+    if found.unknown_found is None:
+        console.print(
+            plain(
+                f"--unknown keeps {kept} of the images. None of them is unknown in truth, so how"
+                " many of those it finds cannot be said"
+            )
+        )
+        return
     known, unknown = f"{found.known:,} known", f"{found.unknown:,} unknown"
     console.print(plain(f"{known} images against {unknown}, which count in no other figure"))
     table = _table(
@@ -93,9 +109,10 @@ def _show_unknown(console: Console, found: UnknownFigures) -> None:
     for name, told in found.told_by.items():
         area = told.roc_auc
         rate = percent(told.false_positive_rate)
-        table.add_row(plain(name), _value("roc_auc", area.value), _interval("roc_auc", area), rate)
+        cells = (_value("roc_auc", area.value), _interval("roc_auc", area), rate)
+        table.add_row(_TOLD_BY[name], *cells)
     console.print(table)
-    found_share, kept = percent(found.unknown_found.value), percent(found.known_kept.value)
+    found_share = percent(found.unknown_found.value)
     console.print(
         plain(
             f"False positives are unknown images among those kept to keep {percent(RECALL)} of the"
@@ -124,10 +141,9 @@ def show_comparison(
         row: list[str | Text] = [plain(name), _value(figure, own.value), _interval(figure, own)]
         if name in behind:
             pair = behind[name]
-            points = pair.difference
             row += [
-                percent(points.value),
-                _interval(figure, points),
+                _value(_DIFFERENCE, pair.difference.value),
+                _interval(_DIFFERENCE, pair.difference),
                 f"{pair.p_value:.3f}" if pair.p_value >= 0.001 else "< 0.001",
             ]
         table.add_row(*row)
@@ -174,10 +190,10 @@ def show_search(found: Found, folder: Path) -> None:
     rows = {
         "default": found.before,
         "chosen, on images that did not choose": found.after,
-        "difference": found.difference,
+        _DIFFERENCE: found.difference,
     }
     for name, figure in rows.items():
-        table.add_row(name, percent(figure.value), _interval("accuracy", figure))
+        table.add_row(name, _value(name, figure.value), _interval(name, figure))
     console.print(table)
     console.print()
     if found.is_better:
@@ -232,9 +248,11 @@ def _calibration_lines(found: Calibrated, wished: float | None) -> Iterator[str]
     if found.after["log_loss"].value >= found.before["log_loss"].value:
         yield "The log loss is no lower on the held-out images: the probabilities held before"
     if own.threshold is not None and found.coverage is not None:
+        # What --unknown turns down was fitted, and is judged, apart from it.
+        images = "images" if own.unknown_threshold is None else "known images, --unknown aside"
         yield (
             f"Threshold {own.threshold:.4f} keeps {percent(found.coverage.value)}"
-            " of the held-out images,"
+            f" of the held-out {images},"
         )
         right = found.kept_right
         share = "none" if right is None else percent(right.value)
@@ -244,12 +262,9 @@ def _calibration_lines(found: Calibrated, wished: float | None) -> Iterator[str]
                 f"That is less than the wished {percent(wished)}, which held where it was fitted:"
                 " with more images the two come together"
             )
-    if own.unknown_threshold is not None and found.unknown_found and found.known_kept:
-        yield (
-            f"A threshold of {own.unknown_threshold:.4f} on p_unknown finds"
-            f" {percent(found.unknown_found.value)} of the held-out unknown images and keeps"
-            f" {percent(found.known_kept.value)} of the known"
-        )
+    if own.unknown_threshold is not None:
+        default = ScoringOptions().most_unknown
+        yield f"Unknown threshold {own.unknown_threshold:.4f}, in place of {default}"
     if found.fitted < _FEW_IMAGES:
         yield f"With {said(found.fitted, 'image')} to fit on, this is a first guess: label more"
 
@@ -290,7 +305,7 @@ def show_learned(found: Learned, path: Path) -> None:
 
 def _verdict(found: Learned) -> Iterator[str]:
     difference = found.judged.difference
-    gain = f"{percent(difference.value)} ({_interval('', difference)})"
+    gain = f"{points(difference.value)} ({_interval(_DIFFERENCE, difference)})"
     if found.judged.is_better:
         yield f"The head is better beyond chance, by {gain}"
     else:
@@ -310,7 +325,7 @@ def show_curve(found: Learned, picture: Path) -> None:
     console.print()
     if len(found.curve) > 1:
         before, last = found.curve[-2:]
-        gain = percent(last.accuracy.value - before.accuracy.value)
+        gain = points(last.accuracy.value - before.accuracy.value)
         console.print(plain(f"From {before.examples} to {last.examples} of each label: {gain}"))
     console.print(plain(f"Plotted in {picture}"))
 
@@ -355,13 +370,20 @@ def _taken_for(place: int, labels: Sequence[str], metrics: Metrics) -> Text:
     return plain(f"{(*labels, 'unknown')[other]} ({counts[other]})")
 
 
-def _threshold_lines(metrics: Metrics) -> Iterator[str]:
+def _threshold_lines(
+    outcome: Outcome, metrics: Metrics, unknown: UnknownFigures | None
+) -> Iterator[str]:
     """Yield what thresholds on the probability would keep, and how right that is."""
+    beside = " and ".join(f"--{name}" for name in outcome.turned_down_by)
+    images = "the known images" if unknown is not None and unknown.unknown else "the images"
+    if beside:
+        yield f"With {beside}, of {images}:"
+    of_them = "" if beside else f" of {images}"
     for wanted in (0.5, 0.8, 0.95):
         row = next(row for row in metrics.thresholds if row["threshold"] >= wanted)
         if row["accuracy"] is not None:
             yield (
-                f"--threshold {wanted:g} keeps {percent(row['coverage'])} of the images,"
+                f"--threshold {wanted:g} keeps {percent(row['coverage'])}{of_them},"
                 f" {percent(row['accuracy'])} of them right"
             )
 
@@ -380,15 +402,16 @@ def _failed(outcome: Outcome, metrics: Metrics) -> str:
 
 
 def _value(name: str, value: float) -> str:
-    return f"{value:.3f}" if name in _AS_NUMBER else percent(value)
+    if name in _AS_NUMBER:
+        return f"{value:.3f}"
+    return points(value) if name == _DIFFERENCE else percent(value)
 
 
 def _interval(name: str, figure: Figure) -> str:
     if figure.low != figure.low:
         return "not known"
-    if name in _AS_NUMBER:
-        return f"{figure.low:.3f} to {figure.high:.3f}"
-    return f"{percent(figure.low).removesuffix(' %')} to {percent(figure.high)}"
+    low, _, _ = _value(name, figure.low).partition(" ")
+    return f"{low} to {_value(name, figure.high)}"
 
 
 def _table(*columns: tuple[str, Any]) -> Table:

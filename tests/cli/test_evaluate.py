@@ -127,6 +127,10 @@ def test_variants_are_ranked_and_only_a_real_winner_is_named(invoke: Invoke, fac
     names = [line.split()[0] for line in lines if line.startswith(("right", "wrong"))]
     assert names == ["right", "wrong"]
     assert "The winner is right: better than every other variant beyond chance." in lines
+    # A difference of two percentages is no percentage.
+    [behind] = [line for line in lines if line.startswith("wrong")]
+    assert behind.startswith("wrong 0.0 % ")
+    assert "100.0 points 100.0 to 100.0 points < 0.001" in behind
     equal = " ".join(invoke(*base, "--variant", right, "--variant", other).stdout.split())
     assert "No winner: with 20 images, right cannot be told from other." in equal
 

@@ -26,6 +26,8 @@ def test_what_is_found_goes_to_classify(invoke: Invoke) -> None:
     assert result.exit_code == 0
     assert "mostly luck" in result.stderr
     assert "chosen, on images that did not choose" in result.stdout
+    [row] = [line for line in result.stdout.splitlines() if line.startswith("difference")]
+    assert (row.count("points"), row.count("%")) == (2, 0)
     assert "33 choices of templates; the default is photo" in result.stdout
     files = ("--labels-file", "found/labels.json", "--templates", "found/templates.txt")
     scored = invoke("classify", "in", *files, "--model", "fast")

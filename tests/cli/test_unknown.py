@@ -120,7 +120,10 @@ def test_evaluate_says_how_well_the_unknown_are_told(
     assert result.exit_code == 0, result.output
     text = " ".join(result.stdout.split())
     assert "known images against" in text
-    assert "p_unknown 1.000" in text
+    assert "With --unknown, of the known images: --threshold 0.5 keeps 100.0 %, 100.0 %" in text
+    assert "share of the words 1.000" in text
+    assert "highest probability" in text
+    assert "p_unknown" not in text
     content = json.loads((report / "metrics.json").read_text())
     assert content["unknown"]["told_by"]["p_unknown"]["roc_auc"]["value"] == 1.0
     assert content["unknown"]["known_kept"]["value"] == 1.0
@@ -148,9 +151,10 @@ def test_calibrate_fits_the_threshold_that_classify_uses(
     result = invoke(*asked, *own)
     assert result.exit_code == 0, result.output
     threshold = json.loads(file.read_text())["unknown_threshold"]
-    assert f"A threshold of {threshold:.4f} on p_unknown finds 100.0 %" in " ".join(
-        result.stdout.split()
-    )
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert f"Unknown threshold {threshold:.4f}, in place of 0.5" in lines
+    [row] = [line for line in lines if line.startswith("unknown found")]
+    assert row.count("100.0 %") >= 2
     out = tmp_path / "out.csv"
     assert invoke("classify", colours, *CPU, *own, "--calibration", file, "-o", out).exit_code == 0
     frame = read_results(out)

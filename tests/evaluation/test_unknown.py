@@ -71,12 +71,25 @@ def test_every_other_truth_becomes_unknown(tmp_path: Path, labels: str | None) -
     assert truth.names == ("cat", "dog")
 
 
+@pytest.mark.parametrize("flags", [{}, {"unknown": True}])
+def test_a_truth_can_be_mapped_to_unknown(tmp_path: Path, flags: dict[str, bool]) -> None:
+    pairs = (("bird", "Unknown"), ("c", "cat"))
+    truth = truth_of(tmp_path, ["c", "bird", "dog"], "cat,dog", mapping=pairs, **flags)
+    assert single(truth) == ["cat", UNKNOWN, "dog"]
+    assert truth.names == ("cat", "dog")
+    # Where the labels are found in the truth, it is one of them unless it was asked for.
+    found = truth_of(tmp_path, ["c", "bird", "dog"], mapping=pairs, **flags)
+    assert set(found.names) == {"cat", "dog"} | (set() if flags else {"Unknown"})
+    labels = truth_of(tmp_path, ["cat", "bird"], "cat,unknown", mapping=pairs)
+    assert labels.names == ("cat", "unknown")
+
+
 def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="needs the labels"):
         truth_of(tmp_path, ["cat", "bird"], other_as_unknown=True)
     with pytest.raises(LabelError, match="label 'unknown' could not be told"):
         truth_of(tmp_path, ["cat", "bird"], "cat,unknown", other_as_unknown=True)
-    with pytest.raises(InputError, match="no image is left"):
+    with pytest.raises(InputError, match="no image is of a label: the truth of all 2 is 'bird'"):
         truth_of(tmp_path, ["bird", "bird"], "cat,dog", other_as_unknown=True)
     with pytest.raises(OptionError, match="contradict"):
         TruthOptions(other_as_unknown=True, ignore_unknown=True)
@@ -112,11 +125,34 @@ def test_images_of_none_of_the_labels_count_in_no_other_figure() -> None:
     metrics, own = outcome.metrics(), alone.metrics()
     # As text, because a figure that is not known is not equal to itself.
     assert (metrics.images, str(metrics.headline)) == (60, str(own.headline))
-    assert (outcome.unknown_figures() is None, alone.unknown_figures()) == (False, None)
     assert compare([outcome, replace(outcome, name="other")]).images == 60
     content = document(outcome, metrics, JoinReport())
     assert json.loads(json.dumps(content))["unknown"]["unknown"] == 40
-    assert "unknown" not in document(alone, own, JoinReport())
+    # Where there are none, what is kept of the others is all that can be said.
+    found = document(alone, own, JoinReport())["unknown"]
+    assert (found["unknown"], found["unknown_found"], found["told_by"]) == (0, None, {})
+    kept = [r.prediction != UNKNOWN for r in alone.records if isinstance(r, Prediction)]
+    assert found["known_kept"]["value"] == pytest.approx(np.mean(kept))
+    plain = [replace(r, p_unknown=None) for r in alone.records if isinstance(r, Prediction)]
+    assert "unknown" not in document(replace(alone, records=plain), own, JoinReport())
+
+
+@pytest.mark.parametrize("by", ["unknown", "margin"])
+def test_a_threshold_keeps_nothing_that_is_turned_down_for_another_reason(by: str) -> None:
+    outcome = with_unknown()
+    records = [record for record in outcome.records if isinstance(record, Prediction)]
+    if by == "margin":
+        records = [replace(record, p_unknown=None) for record in records]
+        made_by = {**outcome.made_by, "scoring": {"margin": 0.1}}
+        outcome = replace(outcome, records=records, made_by=made_by)
+    assert outcome.turned_down_by == (by,)
+    known = records[:60]
+    kept = [record.prediction != UNKNOWN for record in known]
+    assert 0 < sum(kept) < 60
+    rows = outcome.metrics().thresholds
+    assert rows[0]["coverage"] == pytest.approx(sum(kept) / 60)
+    above = [r.probability >= 0.8 and own for r, own in zip(known, kept, strict=True)]
+    assert rows[80]["coverage"] == pytest.approx(sum(above) / 60)
 
 
 def test_without_words_only_the_highest_probability_is_judged() -> None:
@@ -160,21 +196,32 @@ def test_calibrate_fits_a_threshold_and_judges_it_on_others(tmp_path: Path) -> N
     # The heaps lie at log odds of 0 and 3.
     assert own is not None
     assert np.log(own / (1 - own)) == pytest.approx(1.5, abs=0.5)
-    assert found.unknown_found is not None
-    assert found.known_kept is not None
-    assert found.unknown_found.value > 0.85
-    assert found.known_kept.value > 0.85
+    assert found.after["unknown_found"].value > 0.85
+    assert found.after["known_kept"].value > 0.85
+    # At the default, log odds of 0 are the limit: half of the known are turned down.
+    assert found.before["unknown_found"].value > found.after["unknown_found"].value
+    assert found.before["known_kept"].value == pytest.approx(0.5, abs=0.1)
+    # A temperature changes no prediction, and what is turned down counts in neither accuracy.
+    assert found.before["accuracy"].value == found.after["accuracy"].value
     assert found.fitted + found.held_out == 400
     file = tmp_path / "calib.json"
     write_calibration(file, found)
     assert read_calibration(file) == found.calibration
-    assert json.loads(file.read_text())["judged"]["unknown_found"]["value"] > 0.85
+    assert json.loads(file.read_text())["judged"]["after"]["unknown_found"]["value"] > 0.85
 
 
 def test_without_such_images_no_threshold_is_fitted() -> None:
     found = calibrate(with_unknown(60, 0), CalibrationOptions())
     assert found.calibration.unknown_threshold is None
-    assert found.unknown_found is None
+    assert "unknown_found" not in found.after
+
+
+def test_without_words_unknown_images_are_left_out_of_a_calibration() -> None:
+    outcome = with_unknown()
+    plain = [replace(r, p_unknown=None) for r in outcome.records if isinstance(r, Prediction)]
+    found = calibrate(replace(outcome, records=plain), CalibrationOptions())
+    assert found.calibration.unknown_threshold is None
+    assert found.fitted + found.held_out == 60
 
 
 def test_one_such_image_is_too_few() -> None:

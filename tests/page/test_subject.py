@@ -71,3 +71,16 @@ def test_long_lists_of_prompts_and_reasons_are_counted() -> None:
     assert facts.prompts[0] == ("red", ("prompt 0", "prompt 1", "prompt 2"), 4)
     assert facts.prompts[1] == ("green", (), 0)
     assert (facts.images, facts.failed, facts.complete) == (2, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("scoring", "said"),
+    [
+        ({"words": None, "threshold": None}, "auto"),
+        ({"words": "0f", "threshold": 0.4}, "words of your own, above 0.4"),
+    ],
+)
+def test_the_head_of_the_page_tells_of_the_unknown(scoring: dict[str, object], said: str) -> None:
+    made_by = {"scoring": {"unknown": scoring}}
+    facts = facts_of(Subject("x", COLOURS, made_up(["a.jpg"]).records, made_by=made_by))
+    assert ("Unknown", said) in facts.known

@@ -19,7 +19,7 @@ from clipcls.evaluation.bootstrap import Bools, Figure, Floats, Ints, share_of
 from clipcls.evaluation.compare import Outcome
 from clipcls.evaluation.metrics import Scores, measure
 from clipcls.evaluation.unknown import best_threshold
-from clipcls.options import Calibration
+from clipcls.options import Calibration, ScoringOptions
 from clipcls.outputs.base import write_file
 from clipcls.scoring import calibrated, softmax
 from clipcls.text import visible
@@ -69,13 +69,12 @@ class Calibrated:
         calibration: What was fitted.
         fitted: Number of images that it was fitted on.
         held_out: Number of images that it is judged on.
-        before: Name of a figure -> the figure without it.
+        before: Name of a figure -> the figure without it; with a threshold on `p_unknown` also
+            `known_kept` and `unknown_found`, the shares of the known images that are not `unknown`
+            by it and of those of none of the labels that are, here at the default threshold.
         after: The same with it.
         coverage: The share of the held-out images that the threshold keeps; None without one.
         kept_right: The share of those that is right; likewise.
-        unknown_found: The share of the held-out images of none of the labels that are `unknown`
-            by `p_unknown`; None where it has no threshold.
-        known_kept: The share of the others that are not; likewise.
     """
 
     calibration: Calibration
@@ -85,8 +84,6 @@ class Calibrated:
     after: dict[str, Figure]
     coverage: Figure | None = None
     kept_right: Figure | None = None
-    unknown_found: Figure | None = None
-    known_kept: Figure | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the content of the file, ready for JSON."""
@@ -112,8 +109,6 @@ class Calibrated:
                     for name, figure in (
                         ("coverage", self.coverage),
                         ("kept_right", self.kept_right),
-                        ("unknown_found", self.unknown_found),
-                        ("known_kept", self.known_kept),
                     )
                 },
             },
@@ -131,6 +126,8 @@ def calibrate(outcome: Outcome, options: CalibrationOptions) -> Calibrated:
         CalibrationError: There are too few images, or no threshold does what is wished.
     """
     scores = outcome.scores()
+    # What --unknown turns down has figures of its own.
+    scores = replace(scores, predicted=scores.ranks.argmax(axis=1))
     held = split(scores.truth, options.held_out, options.seed)
     if held.all() or not held.any():
         raise CalibrationError(
@@ -162,31 +159,30 @@ def calibrate(outcome: Outcome, options: CalibrationOptions) -> Calibrated:
         coverage = share_of(kept)
         kept_right = share_of(judged.correct[kept]) if kept.any() else None
     before, after_figures = measure(scores.part(held)).headline, measure(judged).headline
-    found = _told_apart(outcome, options)
+    limit, told_before, told_after = _told_apart(outcome, options)
     return Calibrated(
-        calibration=replace(fitted, threshold=threshold, unknown_threshold=found[0]),
+        calibration=replace(fitted, threshold=threshold, unknown_threshold=limit),
         fitted=int((~held).sum()),
         held_out=int(held.sum()),
-        before={name: before[name] for name in SHOWN},
-        after={name: after_figures[name] for name in SHOWN},
+        before={name: before[name] for name in SHOWN} | told_before,
+        after={name: after_figures[name] for name in SHOWN} | told_after,
         coverage=coverage,
         kept_right=kept_right,
-        unknown_found=found[1],
-        known_kept=found[2],
     )
 
 
 def _told_apart(
     outcome: Outcome, options: CalibrationOptions
-) -> tuple[float | None, Figure | None, Figure | None]:
-    """Return a threshold on `p_unknown`, and what it finds and keeps of images held out.
+) -> tuple[float | None, dict[str, Figure], dict[str, Figure]]:
+    """Return a threshold on `p_unknown`, and the figures of the default one and of it.
 
     Raises:
         CalibrationError: There are too few images of none of the labels.
     """
     shares, of_none = outcome.unknown_shares()
-    if not of_none.any():
-        return None, None, None
+    # Without --unknown, such images have no share, and only count in no figure.
+    if not of_none.any() or np.isnan(shares).any():
+        return None, {}, {}
     held = split(of_none.astype(np.int64), options.held_out, options.seed)
     if not (of_none & held).any() or not (of_none & ~held).any():
         raise CalibrationError(
@@ -194,8 +190,14 @@ def _told_apart(
             " judge on others: label more (two at least, fifty are better)"
         )
     threshold = best_threshold(shares[~held], of_none[~held])
-    rejected = shares > threshold
-    return threshold, share_of(rejected[held & of_none]), share_of(~rejected[held & ~of_none])
+    before, after = (
+        {
+            "known_kept": share_of(shares[held & ~of_none] <= limit),
+            "unknown_found": share_of(shares[held & of_none] > limit),
+        }
+        for limit in (ScoringOptions().most_unknown, threshold)
+    )
+    return threshold, before, after
 
 
 def split(truth: Ints, held_out: float, seed: int) -> Bools:

@@ -86,6 +86,13 @@ class Outcome:
         """The images without a score."""
         return [record for record in self.records if isinstance(record, Failure)]
 
+    @property
+    def turned_down_by(self) -> tuple[str, ...]:
+        """What makes predictions `unknown` besides a threshold: `unknown` (its words), `margin`."""
+        asked = any(isinstance(r, Prediction) and r.p_unknown is not None for r in self.records)
+        margin = self.made_by.get("scoring", {}).get("margin") is not None
+        return ("unknown",) * asked + ("margin",) * margin
+
     def scores(self) -> Scores:
         """Return the scored images with their truth, one label each.
 
@@ -94,14 +101,16 @@ class Outcome:
         """
         pairs = self._scored()
         places = {label: place for place, label in enumerate(self.labels)}
+        predicted = np.array([places.get(record.prediction, len(places)) for record, _ in pairs])
         return Scores(
             labels=self.labels,
             paths=tuple(record.path for record, _ in pairs),
             truth=np.array([places[values[0]] for _, values in pairs]),
-            predicted=np.array([places.get(record.prediction, len(places)) for record, _ in pairs]),
+            predicted=predicted,
             probabilities=np.stack([record.probabilities for record, _ in pairs]),
             ranks=np.stack([record.logits for record, _ in pairs]).astype(np.float64),
             resolution=self.resolution,
+            turned_down=predicted == len(places) if self.turned_down_by else None,
         )
 
     def truth_matrix(self) -> Bools:
@@ -139,9 +148,13 @@ class Outcome:
         return scored
 
     def unknown_figures(self) -> UnknownFigures | None:
-        """Return how well images of none of the labels are told; None where there are none."""
+        """Return how well images of none of the labels are told.
+
+        None where there are none, and nothing was done to tell them.
+        """
         records, of_none = self._by_unknown()
-        return measure_unknown(records, of_none) if of_none.any() else None
+        wanted = of_none.any() or "unknown" in self.turned_down_by
+        return measure_unknown(records, of_none) if wanted else None
 
     def unknown_shares(self) -> tuple[Floats, Bools]:
         """Return (N,) `p_unknown`, NaN where it was not asked, and whether truth is `unknown`."""

@@ -54,6 +54,7 @@ class Scores:
         probabilities: (N, C) float64, NaN where unknown (an output of `--top-k`).
         ranks: (N, C) float64, what ranks the labels: logits, or probabilities where none are known.
         resolution: The probabilities are known to about so much (a CSV has six decimals).
+        turned_down: (N,) bool, which images are `unknown` whatever the threshold; None for none.
     """
 
     labels: tuple[str, ...]
@@ -63,6 +64,7 @@ class Scores:
     probabilities: Floats
     ranks: Floats
     resolution: float = 1e-15
+    turned_down: Bools | None = None
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -77,6 +79,7 @@ class Scores:
             probabilities=self.probabilities[mask],
             ranks=self.ranks[mask],
             resolution=self.resolution,
+            turned_down=None if self.turned_down is None else self.turned_down[mask],
         )
 
     @cached_property
@@ -337,8 +340,11 @@ def _bins(scores: Scores) -> tuple[dict[str, Any], ...]:
 def _thresholds(scores: Scores) -> Iterator[dict[str, Any]]:
     """Yield coverage and accuracy at each threshold on the probability, from 0 to 1 by 0.01."""
     right = scores.best_is_right
+    reaches = scores.confidence
+    if scores.turned_down is not None:
+        reaches = np.where(scores.turned_down, -np.inf, reaches)
     for step in range(101):
-        kept = scores.confidence >= step / 100
+        kept = reaches >= step / 100
         yield {
             "threshold": step / 100,
             "coverage": float(kept.mean()),

@@ -244,13 +244,16 @@ def draw_precision_recall(curves: Sequence[Curve]) -> Figure:
 
 
 @_styled()
-def draw_thresholds(thresholds: Floats, coverage: Floats, accuracy: Floats) -> Figure:
+def draw_thresholds(
+    thresholds: Floats, coverage: Floats, accuracy: Floats, beside: Sequence[str] = ()
+) -> Figure:
     """Draw what a threshold on the probability keeps, and how much of that is right.
 
     Args:
         thresholds: (T,) thresholds, ascending.
         coverage: (T,) share of images whose prediction reaches the threshold.
         accuracy: (T,) share of right predictions among those, NaN where there are none.
+        beside: The flags that turn images down too, whatever the threshold.
 
     Returns:
         The figure.
@@ -259,7 +262,8 @@ def draw_thresholds(thresholds: Floats, coverage: Floats, accuracy: Floats) -> F
 
     figure = Figure(figsize=(6.5, 4.2))
     axes = figure.add_subplot()
-    axes.plot(thresholds, coverage, color=BLUE, label="images kept")
+    kept = f"images kept, with {' and '.join(beside)}" if beside else "images kept"
+    axes.plot(thresholds, coverage, color=BLUE, label=kept)
     axes.plot(thresholds, accuracy, color=VERMILLION, linestyle="--", label="of those, right")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="threshold on the probability", ylabel="share")
     axes.set_title("Threshold: how many images it keeps, and how many of them are right")

@@ -208,7 +208,10 @@ def _plots(outcome: Outcome, metrics: Metrics) -> dict[str, Figure]:
         ece=metrics.headline["calibration_error"].value,
     )
     figures["thresholds"] = plots.draw_thresholds(
-        *(column(metrics.thresholds, key) for key in ("threshold", "coverage", "accuracy"))
+        column(metrics.thresholds, "threshold"),
+        column(metrics.thresholds, "coverage"),
+        column(metrics.thresholds, "accuracy"),
+        beside=[f"--{name}" for name in outcome.turned_down_by],
     )
     return figures
 

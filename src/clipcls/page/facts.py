@@ -64,6 +64,11 @@ def _known(subject: Subject) -> Iterator[tuple[str, str]]:
     for key, title in (("threshold", "Threshold"), ("margin", "Margin")):
         if scoring.get(key) is not None:
             yield title, str(scoring[key])
+    unknown = scoring.get("unknown")
+    if unknown:
+        words = "auto" if unknown.get("words") is None else "words of your own"
+        limit = unknown.get("threshold")
+        yield "Unknown", words if limit is None else f"{words}, above {limit}"
     if scoring.get("calibration"):
         yield "Calibrated", "yes"
     fit = subject.known("decode").get("fit")
