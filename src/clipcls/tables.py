@@ -17,6 +17,7 @@ from clipcls.evaluation.compare import Comparison, Outcome
 from clipcls.evaluation.metrics import Metrics
 from clipcls.evaluation.search import FOLDS, LABELS, TEMPLATES, Found
 from clipcls.evaluation.unknown import RECALL, UnknownFigures
+from clipcls.learning.curve import FLAT
 from clipcls.learning.learn import Learned
 
 _MOST_CLASSES = 20
@@ -299,19 +300,30 @@ def _verdict(found: Learned) -> Iterator[str]:
 
 
 def show_curve(found: Learned, picture: Path) -> None:
-    """Print accuracy against examples, and what the last step brought."""
+    """Print accuracy against examples, and whether more will pay."""
     console = stdout_console(least=60)
     console.print()
     table = _table(("of each label", "right"), ("accuracy", "right"), ("95 % interval", "left"))
-    for point in found.curve:
-        name = f"all, {point.examples}" if point.is_all else str(point.examples)
-        table.add_row(name, _value("", point.accuracy.value), _interval("", point.accuracy))
+    *steps, last = found.curve
+    rows = {"none, zero-shot": found.judged.zero_shot}
+    rows |= {str(step.examples): step.accuracy for step in steps}
+    rows |= {f"all, {last.examples}": last.accuracy}
+    for name, figure in rows.items():
+        table.add_row(name, _value("", figure.value), _interval("", figure))
     console.print(table)
     console.print()
-    if len(found.curve) > 1:
-        before, last = found.curve[-2:]
-        gain = percent(last.accuracy.value - before.accuracy.value)
-        console.print(plain(f"From {before.examples} to {last.examples} of each label: {gain}"))
+    if (gain := last.gain) is not None:
+        brought = f"{percent(gain.value)} ({_interval('', gain)})"
+        console.print(
+            plain(f"From {steps[-1].examples} to {last.examples} of each label: {brought}")
+        )
+        if gain.low > 0:
+            verdict = "The curve still rises beyond chance: labelling more should pay"
+        elif gain.high < FLAT:
+            verdict = "The curve is flat: labelling more will hardly pay"
+        else:
+            verdict = "Whether the curve still rises or is flat, these images cannot tell"
+        console.print(plain(verdict))
     console.print(plain(f"Plotted in {picture}"))
 
 

@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from clipcls import Classifier
+from clipcls.evaluation.bootstrap import Figure
 from clipcls.heads import read_head
+from clipcls.learning.curve import Point
 from clipcls.testing import COLOURS, FakeEncoder
 from tests.cli.conftest import Invoke
 
@@ -126,12 +128,32 @@ def test_a_label_of_the_prompts_without_examples_is_kept(invoke: Invoke, labelle
 def test_groups_are_read_and_the_curve_is_drawn(invoke: Invoke, labelled: Path) -> None:
     result = invoke(*LEARN, "--group-column", "person", "--curve")
     assert result.exit_code == 0, result.stderr
-    assert "of each label" in result.stdout
-    assert "From 8 to 12 of each label:" in result.stdout
+    assert "none, zero-shot" in result.stdout
+    assert "From 6 to 12 of each label:" in result.stdout
     with Image.open(labelled / "a.curve.png") as picture:
         assert picture.width > 500
     curve = read_head(labelled / "a.head.safetensors").figures["curve"]
-    assert [point["examples"] for point in curve] == [1, 2, 4, 8, 12]
+    assert [point["examples"] for point in curve] == [1, 3, 6, 12]
+
+
+@pytest.mark.parametrize(
+    ("gain", "verdict"),
+    [
+        ((0.05, 0.01, 0.09), "still rises beyond chance"),
+        ((0.004, -0.01, 0.019), "The curve is flat"),
+        ((0.05, -0.01, 0.09), "these images cannot tell"),
+    ],
+)
+def test_the_curve_says_whether_more_will_pay(
+    invoke: Invoke,
+    labelled: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gain: tuple[float, float, float],
+    verdict: str,
+) -> None:
+    points = [Point(6, Figure(0.8, 0.7, 0.9)), Point(12, Figure(0.9, 0.8, 1.0), Figure(*gain))]
+    monkeypatch.setattr("clipcls.learning.learn.learning_curve", lambda *_: points)
+    assert verdict in invoke(*LEARN, "--curve").stdout
 
 
 def test_near_duplicates_are_reported(invoke: Invoke, labelled: Path) -> None:
