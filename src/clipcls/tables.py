@@ -154,22 +154,33 @@ def show_search(found: Found, folder: Path) -> None:
     """
     console = stdout_console(least=60)
     count = said(len(found.ranking), "choice") + " of templates"
-    console.print(plain(f"{said(found.images, 'image')}, {count}; the default is {found.default}"))
+    console.print(
+        plain(f"{said(found.images, 'image')}, {count}; the default is {found.default.name}")
+    )
     if found.left_out:
         console.print(plain(f"Left out, for their number of prompts: {', '.join(found.left_out)}"))
     console.print()
-    table = _table(("templates", "left"), ("accuracy", "right"))
-    for name, accuracy in found.ranking[:_MOST_CANDIDATES]:
-        table.add_row(plain(name), percent(accuracy))
+    table = _table(("templates", "left"), ("number", "right"), ("accuracy", "right"))
+    shown = [
+        row
+        for place, row in enumerate(found.ranking)
+        if place < _MOST_CANDIDATES or row[0] == found.default
+    ]
+    for templates, accuracy in shown:
+        name = templates.name + " (the default)" * (templates == found.default)
+        table.add_row(plain(name), str(len(templates.templates)), percent(accuracy))
     console.print(table)
-    if (rest := len(found.ranking) - _MOST_CANDIDATES) > 0:
+    if rest := len(found.ranking) - len(shown):
         console.print(plain(f"and {rest} more"))
     console.print()
     console.print(
         plain(f"Chosen: {found.templates.name}, also in {found.chosen_in} of {FOLDS} folds")
     )
-    for label in found.labels:
-        console.print(plain(f"  {label.name}: {' | '.join(label.wordings)}"))
+    for label, choices in zip(found.labels, found.choices, strict=True):
+        is_default = label.wordings == choices[0]
+        what = "the default" if is_default else f"the default is {' | '.join(choices[0])}"
+        text = f"{' | '.join(label.wordings)} (one of {len(choices)}; {what})"
+        console.print(plain(f"  {label.name}: {text}"))
     console.print()
     table = _table(("", "left"), ("accuracy", "right"), ("95 % interval", "left"))
     rows = {

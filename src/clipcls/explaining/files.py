@@ -14,7 +14,7 @@ from clipcls.errors import InputError, OptionError, OutputError, OutputExistsErr
 from clipcls.evaluation.heat_map import EXTENSIONS
 from clipcls.explaining.explain import Explanation
 from clipcls.explaining.picture import MOST_ROWS, picture_bytes
-from clipcls.outputs.base import check_target, write_file
+from clipcls.outputs.base import check_folder, check_target, write_file
 from clipcls.records import Failure
 from clipcls.text import printable_path, visible
 
@@ -78,9 +78,8 @@ class Targets:
 
 
 def _check_folder(folder: Path, *, overwrite: bool) -> None:
+    check_folder(folder)
     where = visible(str(folder))
-    if folder.exists() and not folder.is_dir():
-        raise OptionError(f"{where} is no folder: name another one with -o")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     try:
