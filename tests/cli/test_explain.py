@@ -119,3 +119,11 @@ def test_without_an_explained_image_there_is_no_picture(invoke: Invoke) -> None:
     result = invoke("explain", "in/broken.png", *JOB[2:], "-o", "out.png")
     assert result.exit_code == 3
     assert not Path("out.png").exists()
+    assert "Written to" not in result.stderr
+
+
+def test_the_last_line_says_where_it_was_written(invoke: Invoke) -> None:
+    job = ("explain", "in/half.png", *JOB[2:], "-o", "-", "-o", "why", "-o", "out.png")
+    result = invoke(*job)
+    assert result.stderr.splitlines()[-1] == "Written to out.png, why"
+    assert invoke(*job, "--overwrite", "--quiet").stderr == ""

@@ -139,23 +139,32 @@ class Writer:
                 self._shown.append(found)
         self._entries.append(entry)
 
-    def finish(self, stdout: BinaryIO) -> None:
+    def finish(self, stdout: BinaryIO) -> list[Path]:
         """Write what is made of all images; without any explained one, no pictures.
+
+        Returns:
+            The files and the folder that were written.
 
         Raises:
             OutputError: A file cannot be written.
         """
         content = {"schema": SCHEMA, **self.made_by, "images": self._entries}
         text = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+        written = []
         for file in self.targets.files:
             if file.suffix.lower() == ".json":
                 write_file(file, text)
             elif self._shown:
                 write_file(file, picture_bytes(self._shown, file.suffix.lower()))
+            else:
+                continue
+            written.append(file)
         if self.targets.folder is not None:
             write_file(self.targets.folder / INDEX, text)
+            written.append(self.targets.folder)
         if self.targets.stdout:
             stdout.write(text)
+        return written
 
 
 def _entry(found: Explanation | Failure) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from clipcls.inputs.walk import Discovery
 from clipcls.observer import Observer
 from clipcls.question import Inputs, ModelChoice, Question
 from clipcls.records import Failure, RunReport
+from clipcls.text import visible
 
 if TYPE_CHECKING:
     from clipcls.models.base import Encoder
@@ -87,6 +88,8 @@ def run(
         report.add(record)
         observer.scored(record)
     report.seconds = time.perf_counter() - began
-    writer.finish(stdout)
+    written = writer.finish(stdout)
     observer.finished(report)
+    if written:
+        observer.noted(f"Written to {', '.join(visible(str(path)) for path in written)}")
     return report
