@@ -98,7 +98,7 @@ class Writer:
 
     Args:
         targets: What is written.
-        made_by: What the JSON says of the model and the prompts.
+        made_by: What the JSON says of the model, the prompts and the head.
     """
 
     targets: Targets
@@ -190,10 +190,11 @@ def _entry(found: Explanation | Failure) -> dict[str, Any]:
     }
 
 
-def read_prompts(folder: Path) -> dict[str, list[str]]:
-    """Return label -> prompts of a folder of explanations, which `read_index` has taken for one."""
+def read_asked(folder: Path) -> dict[str, Any]:
+    """Return `prompts` and `head` of a folder of explanations, which `read_index` has read."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        return dict(json.loads((folder / INDEX).read_text(encoding="utf-8"))["prompts"])
+        content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        return {"prompts": dict(content["prompts"]), "head": content["head"]}
     return {}
 
 
