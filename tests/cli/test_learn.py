@@ -201,6 +201,29 @@ def test_a_variant_stands_beside_the_head(invoke: Invoke, labelled: Path) -> Non
     assert [v["headline"]["accuracy"]["value"] for v in found["variants"]][0] == 1.0
 
 
+def test_heads_are_variants(invoke: Invoke, labelled: Path) -> None:
+    """Of the head's own model, and with the labels in whatever order the flags have them."""
+    invoke(*LEARN, "--model", "RN50:openai")
+    Path("two.toml").write_text('[again]\nhead = "a.head.safetensors"\n')
+    given = ("evaluate", "new", "new.csv", "--labels", "cold=red,warm=blue", "--json", *CPU)
+    variants = ("--variant", "learned:head=a.head.safetensors", "--variants", "two.toml")
+    result = invoke(*given, *variants)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert [v["headline"]["accuracy"]["value"] for v in found["variants"]] == [1.0, 1.0]
+    single = json.loads(invoke(*given, *variants[:2]).stdout)
+    assert single["ranking"] == ["learned", "base"]
+    assert {v["made_by"]["model"]["name"] for v in single["variants"]} == {"RN50:openai"}
+    for flags, message in (
+        (("--variant", "learned:template=<>"), "'learned' has head and template: give one"),
+        (("--variant", "other:head=new.csv"), "the variant 'other': --head: new.csv is no head"),
+        (("--labels", "warm,cold,hot"), "'hot' is missing in the variant 'learned'"),
+    ):
+        refused = invoke("evaluate", "new", "new.csv", *CPU, *variants[:2], *flags)
+        assert refused.exit_code == 2
+        assert message in refused.stderr
+
+
 def test_a_calibration_is_for_its_head(invoke: Invoke, labelled: Path) -> None:
     invoke(*LEARN)
     head = ("--head", "a.head.safetensors", *CPU)
