@@ -164,6 +164,20 @@ class Classifier:
         other._runtime = runtime
         return other
 
+    def asking(self, question: Question) -> Classifier:
+        """Return a classifier that asks something else of the same model, which is loaded once.
+
+        Raises:
+            ClipclsError: As from `Classifier`, and what was fitted is for another model.
+        """
+        self.settle()
+        other = ask(question, ModelChoice("", runtime=self._runtime), self._decode, self._model)
+        other.warn, other.tell = self.warn, self.tell
+        other._check_fitted_model()
+        other._settled = True
+        other.encoder = self.encoder
+        return other
+
     @property
     def runtime(self) -> RuntimeOptions:
         """Where and how fast, as asked for."""
@@ -494,7 +508,10 @@ def _check_calibrated_prompts(fitted: Calibration, prompts: PromptSet) -> None:
 
 
 def ask(
-    question: Question, model: ModelChoice, decode: DecodeOptions, encoder: Encoder | None = None
+    question: Question,
+    model: ModelChoice,
+    decode: DecodeOptions,
+    encoder: ModelSpec | Encoder | None = None,
 ) -> Classifier:
     """Return the classifier that a job asks for.
 

@@ -17,6 +17,7 @@ from clipcls.evaluation.compare import Comparison, Outcome
 from clipcls.evaluation.metrics import Metrics
 from clipcls.evaluation.search import FOLDS, LABELS, TEMPLATES, Found
 from clipcls.evaluation.unknown import RECALL, UnknownFigures
+from clipcls.learning.curve import FLAT
 from clipcls.learning.learn import Learned
 from clipcls.options import ScoringOptions
 
@@ -169,22 +170,33 @@ def show_search(found: Found, folder: Path) -> None:
     """
     console = stdout_console(least=60)
     count = said(len(found.ranking), "choice") + " of templates"
-    console.print(plain(f"{said(found.images, 'image')}, {count}; the default is {found.default}"))
+    console.print(
+        plain(f"{said(found.images, 'image')}, {count}; the default is {found.default.name}")
+    )
     if found.left_out:
         console.print(plain(f"Left out, for their number of prompts: {', '.join(found.left_out)}"))
     console.print()
-    table = _table(("templates", "left"), ("accuracy", "right"))
-    for name, accuracy in found.ranking[:_MOST_CANDIDATES]:
-        table.add_row(plain(name), percent(accuracy))
+    table = _table(("templates", "left"), ("number", "right"), ("accuracy", "right"))
+    shown = [
+        row
+        for place, row in enumerate(found.ranking)
+        if place < _MOST_CANDIDATES or row[0] == found.default
+    ]
+    for templates, accuracy in shown:
+        name = templates.name + " (the default)" * (templates == found.default)
+        table.add_row(plain(name), str(len(templates.templates)), percent(accuracy))
     console.print(table)
-    if (rest := len(found.ranking) - _MOST_CANDIDATES) > 0:
+    if rest := len(found.ranking) - len(shown):
         console.print(plain(f"and {rest} more"))
     console.print()
     console.print(
         plain(f"Chosen: {found.templates.name}, also in {found.chosen_in} of {FOLDS} folds")
     )
-    for label in found.labels:
-        console.print(plain(f"  {label.name}: {' | '.join(label.wordings)}"))
+    for label, choices in zip(found.labels, found.choices, strict=True):
+        is_default = label.wordings == choices[0]
+        what = "the default" if is_default else f"the default is {' | '.join(choices[0])}"
+        text = f"{' | '.join(label.wordings)} (one of {len(choices)}; {what})"
+        console.print(plain(f"  {label.name}: {text}"))
     console.print()
     table = _table(("", "left"), ("accuracy", "right"), ("95 % interval", "left"))
     rows = {
@@ -314,19 +326,30 @@ def _verdict(found: Learned) -> Iterator[str]:
 
 
 def show_curve(found: Learned, picture: Path) -> None:
-    """Print accuracy against examples, and what the last step brought."""
+    """Print accuracy against examples, and whether more will pay."""
     console = stdout_console(least=60)
     console.print()
     table = _table(("of each label", "right"), ("accuracy", "right"), ("95 % interval", "left"))
-    for point in found.curve:
-        name = f"all, {point.examples}" if point.is_all else str(point.examples)
-        table.add_row(name, _value("", point.accuracy.value), _interval("", point.accuracy))
+    *steps, last = found.curve
+    rows = {"none, zero-shot": found.judged.zero_shot}
+    rows |= {str(step.examples): step.accuracy for step in steps}
+    rows |= {f"all, {last.examples}": last.accuracy}
+    for name, figure in rows.items():
+        table.add_row(name, _value("", figure.value), _interval("", figure))
     console.print(table)
     console.print()
-    if len(found.curve) > 1:
-        before, last = found.curve[-2:]
-        gain = points(last.accuracy.value - before.accuracy.value)
-        console.print(plain(f"From {before.examples} to {last.examples} of each label: {gain}"))
+    if (gain := last.gain) is not None:
+        brought = f"{points(gain.value)} ({_interval(_DIFFERENCE, gain)})"
+        console.print(
+            plain(f"From {steps[-1].examples} to {last.examples} of each label: {brought}")
+        )
+        if gain.low > 0:
+            verdict = "The curve still rises beyond chance: labelling more should pay"
+        elif gain.high < FLAT:
+            verdict = "The curve is flat: labelling more will hardly pay"
+        else:
+            verdict = "Whether the curve still rises or is flat, these images cannot tell"
+        console.print(plain(verdict))
     console.print(plain(f"Plotted in {picture}"))
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from clipcls.heads import read_head
 from clipcls.testing import COLOURS, save_colours
 from tests.cli.conftest import Invoke
 
@@ -44,6 +46,32 @@ def test_the_json_says_what_was_asked_and_where_the_heat_is(invoke: Invoke) -> N
     red = half["labels"][0]["heat"]
     assert (len(red), len(red[0])) == (rows, columns)
     assert all(row[0] > 0 > row[-1] for row in red)
+
+
+def test_a_head_takes_the_place_of_prompts(invoke: Invoke) -> None:
+    save_colours(Path("more"), ["red", "blue"] * 3)
+    names = sorted(path.name for path in Path("more").iterdir())
+    rows = [f"{name},{'first' if 'red' in name else 'second'}\n" for name in names]
+    Path("truth.csv").write_text("file,label\n" + "".join(rows))
+    asked = ("--labels", "first=red,second=blue", "--model", "fast")
+    # So few are no reason to leave zero-shot, and its head decides by the same parts.
+    learned = invoke("learn", "more", "truth.csv", *asked, "-o", "a.head.safetensors")
+    assert learned.exit_code == 0, learned.stderr
+    head = ("explain", "in", "--head", "a.head.safetensors")
+    by_head, by_prompts = (
+        json.loads(invoke(*job).stdout) for job in (head, ("explain", "in", *asked))
+    )
+    assert by_head["head"] == read_head(Path("a.head.safetensors")).digest
+    assert by_prompts["head"] is None
+    for one, other in zip(by_head["images"], by_prompts["images"], strict=True):
+        for mine, yours in zip(one["labels"], other["labels"], strict=True):
+            assert mine["label"] == yours["label"]
+            np.testing.assert_allclose(mine["heat"], yours["heat"], atol=1e-3)
+    refused = invoke(*head, "--model", "RN50", "-o", "why")
+    assert refused.exit_code == 2
+    assert "--head was learned for the model" in refused.stderr
+    assert not Path("why").exists()
+    assert "--labels and --head" in invoke(*head, "--labels", "a,b").stderr
 
 
 def test_one_picture_has_a_row_per_image(invoke: Invoke) -> None:
@@ -119,3 +147,11 @@ def test_without_an_explained_image_there_is_no_picture(invoke: Invoke) -> None:
     result = invoke("explain", "in/broken.png", *JOB[2:], "-o", "out.png")
     assert result.exit_code == 3
     assert not Path("out.png").exists()
+    assert "Written to" not in result.stderr
+
+
+def test_the_last_line_says_where_it_was_written(invoke: Invoke) -> None:
+    job = ("explain", "in/half.png", *JOB[2:], "-o", "-", "-o", "why", "-o", "out.png")
+    result = invoke(*job)
+    assert result.stderr.splitlines()[-1] == "Written to out.png, why"
+    assert invoke(*job, "--overwrite", "--quiet").stderr == ""

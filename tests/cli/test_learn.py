@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from clipcls import Classifier
+from clipcls.evaluation.bootstrap import Figure
 from clipcls.heads import read_head
+from clipcls.learning.curve import Point
 from clipcls.testing import COLOURS, FakeEncoder
 from tests.cli.conftest import Invoke
 
@@ -127,12 +129,32 @@ def test_a_label_of_the_prompts_without_examples_is_kept(invoke: Invoke, labelle
 def test_groups_are_read_and_the_curve_is_drawn(invoke: Invoke, labelled: Path) -> None:
     result = invoke(*LEARN, "--group-column", "person", "--curve")
     assert result.exit_code == 0, result.stderr
-    assert "of each label" in result.stdout
-    assert "From 8 to 12 of each label:" in result.stdout
+    assert "none, zero-shot" in result.stdout
+    assert "From 6 to 12 of each label:" in result.stdout
     with Image.open(labelled / "a.curve.png") as picture:
         assert picture.width > 500
     curve = read_head(labelled / "a.head.safetensors").figures["curve"]
-    assert [point["examples"] for point in curve] == [1, 2, 4, 8, 12]
+    assert [point["examples"] for point in curve] == [1, 3, 6, 12]
+
+
+@pytest.mark.parametrize(
+    ("gain", "verdict"),
+    [
+        ((0.05, 0.01, 0.09), "still rises beyond chance"),
+        ((0.004, -0.01, 0.019), "The curve is flat"),
+        ((0.05, -0.01, 0.09), "these images cannot tell"),
+    ],
+)
+def test_the_curve_says_whether_more_will_pay(
+    invoke: Invoke,
+    labelled: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gain: tuple[float, float, float],
+    verdict: str,
+) -> None:
+    points = [Point(6, Figure(0.8, 0.7, 0.9)), Point(12, Figure(0.9, 0.8, 1.0), Figure(*gain))]
+    monkeypatch.setattr("clipcls.learning.learn.learning_curve", lambda *_: points)
+    assert verdict in invoke(*LEARN, "--curve").stdout
 
 
 def test_near_duplicates_are_reported(invoke: Invoke, labelled: Path) -> None:
@@ -178,6 +200,29 @@ def test_a_variant_stands_beside_the_head(invoke: Invoke, labelled: Path) -> Non
     found = json.loads(result.stdout)
     assert found["ranking"] == ["base", "zero-shot"]
     assert [v["headline"]["accuracy"]["value"] for v in found["variants"]][0] == 1.0
+
+
+def test_heads_are_variants(invoke: Invoke, labelled: Path) -> None:
+    """Of the head's own model, and with the labels in whatever order the flags have them."""
+    invoke(*LEARN, "--model", "RN50:openai")
+    Path("two.toml").write_text('[again]\nhead = "a.head.safetensors"\n')
+    given = ("evaluate", "new", "new.csv", "--labels", "cold=red,warm=blue", "--json", *CPU)
+    variants = ("--variant", "learned:head=a.head.safetensors", "--variants", "two.toml")
+    result = invoke(*given, *variants)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert [v["headline"]["accuracy"]["value"] for v in found["variants"]] == [1.0, 1.0]
+    single = json.loads(invoke(*given, *variants[:2]).stdout)
+    assert single["ranking"] == ["learned", "base"]
+    assert {v["made_by"]["model"]["name"] for v in single["variants"]} == {"RN50:openai"}
+    for flags, message in (
+        (("--variant", "learned:template=<>"), "'learned' has head and template: give one"),
+        (("--variant", "other:head=new.csv"), "the variant 'other': --head: new.csv is no head"),
+        (("--labels", "warm,cold,hot"), "'hot' is missing in the variant 'learned'"),
+    ):
+        refused = invoke("evaluate", "new", "new.csv", *CPU, *variants[:2], *flags)
+        assert refused.exit_code == 2
+        assert message in refused.stderr
 
 
 def test_a_calibration_is_for_its_head(invoke: Invoke, labelled: Path) -> None:

@@ -29,6 +29,8 @@ def test_what_is_found_goes_to_classify(invoke: Invoke) -> None:
     [row] = [line for line in result.stdout.splitlines() if line.startswith("difference")]
     assert (row.count("points"), row.count("%")) == (2, 0)
     assert "33 choices of templates; the default is photo" in result.stdout
+    assert "  a: yellow (one of 4; the default is a)\n" in result.stdout
+    assert "  b: b (one of 5; the default)\n" in result.stdout
     files = ("--labels-file", "found/labels.json", "--templates", "found/templates.txt")
     scored = invoke("classify", "in", *files, "--model", "fast")
     assert scored.exit_code == 0
@@ -36,10 +38,18 @@ def test_what_is_found_goes_to_classify(invoke: Invoke) -> None:
     assert predicted == ["a", "b"] * 6
 
 
+def test_the_default_is_among_the_templates_that_are_shown(invoke: Invoke) -> None:
+    job = [text.replace("a,b", "a=red,b=blue") for text in JOB]
+    result = invoke(*job, "--template", "red <>", "-o", "found")
+    assert "red <> (the default)" in result.stdout
+    assert "and 23 more" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "labels.csv"], "is no folder"),
+        (["-o", "labels.csv"], "labels.csv is no folder"),
+        (["-o", "labels.csv/found/deep"], "labels.csv is no folder"),
         (["-o", "there"], "--overwrite"),
         (["-o", "found", "--wordings", "none.txt"], "cannot be read"),
         (["-o", "found", "--limit", "5"], "too few for 5 folds"),

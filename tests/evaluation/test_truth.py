@@ -121,6 +121,23 @@ def test_where_no_image_can_be_unknown_that_is_no_advice(tmp_path: Path, where: 
         truth_of(tmp_path, ["cat"], "cat,dog", mapping=(("cow", "unknown"),), **{where: True})
 
 
+@pytest.mark.parametrize("labels", ["cat,dog", None])
+def test_unknown_is_no_label_to_learn(tmp_path: Path, labels: str | None) -> None:
+    truth = truth_of(tmp_path, ["cat", "Unknown", "dog", "cow"], labels, to_learn=True)
+    assert sorted(truth.names) == ["cat", "cow", "dog"]
+    assert single(truth) == ["cat", "dog", "cow"]
+    assert truth.report.unknown_values == {"Unknown": 1}
+    assert any("--labels ...,NAME --map Unknown=NAME" in line for line in truth.report.lines())
+
+
+@pytest.mark.parametrize("labels", ["cat,neither", None])
+def test_unknown_is_learned_under_another_name(tmp_path: Path, labels: str | None) -> None:
+    mapping = (("unknown", "neither"),)
+    truth = truth_of(tmp_path, ["cat", "unknown"], labels, to_learn=True, mapping=mapping)
+    assert single(truth) == ["cat", "neither"]
+    assert not truth.report.unknown_values
+
+
 def test_unknown_values_are_left_out_and_counted_when_that_is_asked(tmp_path: Path) -> None:
     cells = ["cow", "cat", "cow", "", "pig"]
     truth = truth_of(tmp_path, cells, "cat,dog", ignore_unknown=True)

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -243,10 +244,13 @@ def test_explanations_of_something_else_are_refused(tmp_path: Path) -> None:
     made_by = explained(tmp_path / "why", orange=paths[0])
     index = json.loads((made_by / "index.json").read_text())
     prompts = {"cat": ["a photo of a cat"], "dog": ["a photo of a dog"]}
-    (made_by / "index.json").write_text(json.dumps({**index, "prompts": prompts}))
     page = tmp_path / "r" / "index.html"
-    for other in ({"prompts": {"cat": ["a cat"]}}, {"prompts": prompts, "head": "1a2b"}):
-        with pytest.raises(InputError, match="explains other prompts"):
-            write_page(replace(subject_of(paths), made_by=other), page, explanations=made_by)
-    write_page(replace(subject_of(paths), made_by={"prompts": prompts}), page, explanations=made_by)
-    assert set(why(page)) == {"0"}
+    asked: list[dict[str, Any]] = [{"prompts": {"cat": ["a cat"]}, "head": None}]
+    asked += [{"prompts": prompts, "head": head} for head in (None, "1a2b", "3c4d")]
+    for own in asked[1:]:
+        (made_by / "index.json").write_text(json.dumps({**index, **own}))
+        for other in (other for other in asked if other != own):
+            with pytest.raises(InputError, match="explains other prompts, or another head"):
+                write_page(replace(subject_of(paths), made_by=other), page, explanations=made_by)
+        write_page(replace(subject_of(paths), made_by=own), page, explanations=made_by)
+        assert set(why(page)) == {"0"}

@@ -86,8 +86,8 @@ def evaluate(
         _judged(
             "--variant",
             metavar="NAME:KEY=VALUE",
-            help="Compare variants: KEY is labels, labels-file, template, templates, model or arch."
-            " Repeat it for more variants, and for more keys of one.",
+            help="Compare variants: KEY is labels, labels-file, template, templates, head, model or"
+            " arch. Repeat it for more variants, and for more keys of one.",
         ),
     ] = None,
     variants: Annotated[
@@ -191,9 +191,11 @@ def evaluate(
             truth, *outcomes = judge_predictions(predictions, table, options)
             observer.joined(truth.report.lines())
         else:
-            choice = flags.model_choice(model, arch, runtime, learned)
-            what = (Inputs(images, discovery, decode), table, choice, filled, asked, options)
             changes = read_variants(variant or (), variants)
+            # Beside a head, zero-shot is that of the head's own model.
+            heads = [learned, *(change.head for change in changes.values())]
+            choice = flags.model_choice(model, arch, runtime, next(filter(None, heads), None))
+            what = (Inputs(images, discovery, decode), table, choice, filled, asked, options)
             trial = trials.Trial(*what, scoring, changes, learned)
             truth, outcomes = trials.evaluate(trial, observer)
         _tell(outcomes, truth, report, observer, as_json=as_json)

@@ -26,6 +26,7 @@ EPILOG = """\b
 Examples:
   clipcls explain cat.jpg --labels cat,dog -o explain.png
   clipcls explain ./images --labels cat,dog -o explained
+  clipcls explain cat.jpg --head pets.head.safetensors -o explain.png
   clipcls report out.csv --explanations explained -o report
 """
 
@@ -45,6 +46,7 @@ def explain(
     labels_file: flags.LabelsFileFlag = None,
     template: flags.TemplateFlag = None,
     templates: flags.TemplatesFlag = None,
+    head: flags.HeadFlag = None,
     model: flags.ModelFlag = None,
     arch: flags.ArchFlag = None,
     output: Annotated[
@@ -91,8 +93,8 @@ def explain(
     discovery = DiscoveryOptions(recursive, null, tuple(exclude or ()), remote)
     scoring = run_flags.scoring_options(multi_label, None, None, calibration)
     runtime = run_flags.runtime_options(device, precision, batch_size, "auto", False, None, False)
-    asked = flags.labels_and_templates(
-        labels, label, labels_file, template, templates, inputs=inputs, quiet=quiet
+    asked, filled, learned = flags.labels_or_head(
+        labels, label, labels_file, template, templates, head, inputs, quiet=quiet
     )
 
     # From here on numpy and Pillow are needed; a slip in a flag was found without them.
@@ -109,11 +111,11 @@ def explain(
     files = tuple(path for path in paths if path not in folders)
     job = Job(
         inputs=Inputs(tuple(inputs), discovery, decode),
-        question=Question(*asked, scoring),
-        model=flags.model_choice(model, arch, runtime),
+        question=Question(asked, filled, scoring, learned),
+        model=flags.model_choice(model, arch, runtime, learned),
         targets=Targets(folders[0] if folders else None, files, stdout="-" in names),
         overwrite=overwrite,
-        reads=tuple(path for path in (labels_file, Path(templates or ""), calibration) if path),
+        reads=tuple(filter(None, (labels_file, Path(templates or ""), calibration, head))),
     )
     own_process(max_megapixels)
     with TerminalObserver(said) as observer:

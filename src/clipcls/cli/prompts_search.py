@@ -11,7 +11,6 @@ from clipcls.cli import _flags as flags
 from clipcls.cli import _run_flags as run_flags
 from clipcls.cli import _truth_flags as truth_flags
 from clipcls.cli._base import own_process
-from clipcls.errors import OptionError
 from clipcls.options import (
     DecodeOptions,
     Decoding,
@@ -118,12 +117,11 @@ def search(
     from clipcls.console import TerminalObserver
     from clipcls.evaluation import search as searching
     from clipcls.evaluation.trial import Trial
-    from clipcls.outputs.base import check_target
+    from clipcls.outputs.base import check_folder, check_target
     from clipcls.question import Inputs
     from clipcls.tables import show_search
 
-    if output.exists() and not output.is_dir():
-        raise OptionError(f"{output} is no folder: name another one with -o")
+    check_folder(output)
     reads = (*inputs, *map(str, filter(None, (labels_file, class_names, templates, wordings))))
     for name in (searching.LABELS, searching.TEMPLATES) if output.is_dir() else ():
         check_target(output / name, overwrite=overwrite, reads=reads)

@@ -217,9 +217,7 @@ def _score_group(
     device = first.device
     first.settle(tell=observer.downloading)
     observer.loading(first.name, device)
-    others = [ask(v.question, v.model, decode, first.encoder) for v in variants[1:]]
-    for other in others:
-        other.warn, other.tell = observer.warned, observer.noted
+    others = [first.asking(variant.question) for variant in variants[1:]]
     scorers = [classifier.scorer for classifier in (first, *others)]
     report = RunReport(model=first.name)
     observer.started(first.prompts, len(truth.refs), 0)

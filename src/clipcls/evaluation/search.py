@@ -60,12 +60,13 @@ class Found:
     """What a search found.
 
     Attributes:
-        default: The name of what was in force before.
-        ranking: (name of templates, cross-validated accuracy over all images), best first, with
-            the best wordings for each.
+        default: The templates that were in force before.
+        ranking: (templates, cross-validated accuracy over all images), best first, with the best
+            wordings for each.
         left_out: Names of templates that were left out for their number of prompts.
         templates: The chosen ones.
         labels: The labels with the chosen wordings.
+        choices: Of each label, the wordings to choose from, the default ones first.
         chosen_in: In how many of the `FOLDS` outer folds the same templates were chosen.
         before: The default's accuracy.
         after: The accuracy on images that did not choose.
@@ -75,11 +76,12 @@ class Found:
         failures: Images without a score.
     """
 
-    default: str
-    ranking: tuple[tuple[str, float], ...]
+    default: TemplateSet
+    ranking: tuple[tuple[TemplateSet, float], ...]
     left_out: tuple[str, ...]
     templates: TemplateSet
     labels: tuple[Label, ...]
+    choices: tuple[tuple[tuple[str, ...], ...], ...]
     chosen_in: int
     before: Figure
     after: Figure
@@ -170,7 +172,7 @@ def search(
     table = np.stack([_similarities(outcome.records) for outcome in outcomes])
     owners = np.repeat(np.arange(len(choices)), [len(of_label) for of_label in choices])
     chooser = _Chooser(table, owners, places, trial.truth.seed)
-    return _judged(chooser, candidates, asked, truth.labels, left_out, first)
+    return _judged(chooser, candidates, choices, truth.labels, left_out, first)
 
 
 def _choices(label: Label, further: Sequence[str]) -> list[Label]:
@@ -282,7 +284,7 @@ class _Chooser:
 def _judged(  # noqa: PLR0913  what a search is made of
     chooser: _Chooser,
     candidates: Sequence[TemplateSet],
-    asked: Sequence[Label],
+    choices: Sequence[Sequence[Label]],
     labels: Sequence[Label],
     left_out: tuple[str, ...],
     records: Sequence[Prediction | Failure],
@@ -299,16 +301,18 @@ def _judged(  # noqa: PLR0913  what a search is made of
     before = chooser.right(*chooser.default, rows)
     drawn = bootstrap([means_of({"before": before, "after": after})], len(rows), RESAMPLES)
     gain = float(after.mean() - before.mean())
+    asked = [wording for of_label in choices for wording in of_label]
     order = sorted(range(len(candidates)), key=lambda place: -hits[place])
     return Found(
-        default=candidates[0].name,
-        ranking=tuple((candidates[i].name, float(hits[i] / len(rows))) for i in order),
+        default=candidates[0],
+        ranking=tuple((candidates[i], float(hits[i] / len(rows))) for i in order),
         left_out=left_out,
         templates=candidates[templates],
         labels=tuple(
             replace(label, wordings=asked[pick].wordings)
             for label, pick in zip(labels, picks, strict=True)
         ),
+        choices=tuple(tuple(text.wordings for text in of_label) for of_label in choices),
         chosen_in=chosen[templates],
         before=share_of(before),
         after=share_of(after),

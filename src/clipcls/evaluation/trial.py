@@ -64,9 +64,11 @@ def evaluate(
         ClipclsError: See `clipcls.errors`; what the user wrote is checked before a model is loaded.
     """
     observer = observer or Observer()
-    own = next((change.labels for change in trial.changes.values() if change.labels), ())
+    changes = trial.changes.values()
+    heads = [head for head in (trial.head, *(change.head for change in changes)) if head]
+    own = next((change.labels for change in changes if change.labels), ())
     # Their names only: the wordings are what that variant does otherwise.
-    names = trial.head.labels if trial.head else [label.name for label in own]
+    names = heads[0].labels if heads else [label.name for label in own]
     named = make_labels(names) if names else ()
     truth = find_truth(trial.inputs, trial.table, trial.labels or named, trial.truth)
     observer.joined(truth.report.lines())

@@ -52,7 +52,7 @@ class TruthOptions:
         other_as_unknown: Whether every truth that is no label means that; implies `unknown`.
         multi_label: Whether a cell holds any number of labels, separated by `;`.
         to_learn: Whether the images are to be learned from: then those that somebody chose take
-            part too, and a truth value that is no label becomes one.
+            part too, and a truth value that is no label becomes one; `unknown` is left out.
         only_labels: Whether every image must be of a label, so that none is `unknown`.
         group_column: A column that says which images belong together.
         limit: Only the first so many.
@@ -218,14 +218,20 @@ def _settled(
     if options.unknown or options.other_as_unknown:
         known |= _none_of(chosen, seen.keys() - known.keys(), options)
     unknown = {value: count for value, count in seen.items() if value not in known}
-    if unknown and options.to_learn and not options.ignore_unknown:
-        more = sorted(unknown, key=name_order)
-        _check_no_numbers(more)
-        notes.append(f"without prompts, learned from examples alone: {listed(more)}")
-        chosen = make_labels([*chosen, *more])
-        known |= {value: value for value in more}
-        unknown = {}
-    if unknown and not options.ignore_unknown:
+    if options.to_learn and not options.ignore_unknown:
+        more = sorted((value for value in unknown if value.lower() != UNKNOWN), key=name_order)
+        if more:
+            _check_no_numbers(more)
+            notes.append(f"without prompts, learned from examples alone: {listed(more)}")
+            chosen = make_labels([*chosen, *more])
+            known |= {value: value for value in more}
+        unknown = {value: unknown[value] for value in unknown if value not in known}
+        notes += [
+            f"'{visible(value)}' stands for none of the labels, so it is not learned:"
+            f" --labels ...,NAME --map {visible(value)}=NAME makes it a label"
+            for value in unknown
+        ]
+    elif unknown and not options.ignore_unknown:
         raise OptionError(_unknown_message(unknown, chosen, options))
     # With several labels to an image, none of them is an answer too.
     kept = [
@@ -278,7 +284,7 @@ def _labels_of(values: Iterable[str], options: TruthOptions, notes: list[str]) -
     if options.other_as_unknown and not targets:
         raise OptionError("--other-as unknown needs the labels that are meant: give --labels")
     mapped = {value for value, _ in options.mapping}
-    if options.unknown:
+    if options.unknown or options.to_learn:
         mapped |= {value for value in values if value.lower() == UNKNOWN}
     rest = sorted((value for value in values if value not in mapped), key=name_order)
     only_targets = targets and (options.ignore_unknown or options.other_as_unknown)

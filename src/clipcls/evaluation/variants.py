@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from clipcls.errors import LabelError, OptionError, TemplateError
+from clipcls.errors import HeadError, LabelError, OptionError, TemplateError
 from clipcls.evaluation.compare import Variant
+from clipcls.heads import Head, read_head
 from clipcls.labels import Label, collect_labels, make_labels, read_labels
 from clipcls.prompts import collect_templates
 from clipcls.text import read_file, visible
 
-KEYS = ("labels", "labels-file", "template", "templates", "model", "arch")
+KEYS = ("labels", "labels-file", "template", "templates", "head", "model", "arch")
 """What a variant may change; each is the flag of that name."""
 
 
@@ -31,12 +32,14 @@ class Changes:
     Attributes:
         labels: Labels with their wordings.
         templates: Finished templates.
+        head: What answers in place of labels and templates.
         model: A model's name.
         architecture: The architecture of a weight file.
     """
 
     labels: tuple[Label, ...] | None = None
     templates: tuple[str, ...] | None = None
+    head: Head | None = None
     model: str | None = None
     architecture: str | None = None
 
@@ -96,7 +99,7 @@ def _toml(file: Path) -> Mapping[str, dict[str, Any]]:
                 f"{name}: '{visible(variant)}' is no table [{visible(variant)}] with the keys"
                 f" {', '.join(KEYS)}"
             )
-        for key in ("labels-file", "templates", "model", "arch"):
+        for key in ("labels-file", "templates", "head", "model", "arch"):
             value = table.get(key, key)
             if not isinstance(value, str) or not value.strip():
                 raise OptionError(f"{name}: {key} of [{visible(variant)}] must be a text")
@@ -104,16 +107,19 @@ def _toml(file: Path) -> Mapping[str, dict[str, Any]]:
 
 
 def _named_changes(name: str, settings: Mapping[str, Any]) -> Changes:
-    """Return the changes; what is wrong with labels and templates is said of the variant."""
+    """Return the changes; what is wrong with labels, templates and heads is said of the variant."""
     try:
         return _changes(name, settings)
-    except (LabelError, TemplateError) as error:
+    except (HeadError, LabelError, TemplateError) as error:
         raise type(error)(f"the variant '{visible(name)}': {error}") from error
 
 
 def _changes(name: str, settings: Mapping[str, Any]) -> Changes:
     if "labels" in settings and "labels-file" in settings:
         raise OptionError(f"the variant '{visible(name)}' has labels and labels-file: give one")
+    beside = [key for key in ("labels", "labels-file", "template", "templates") if key in settings]
+    if "head" in settings and beside:
+        raise OptionError(f"the variant '{visible(name)}' has head and {beside[0]}: give one")
     labels = None
     if isinstance(settings.get("labels"), str):
         labels = collect_labels(inline=[settings["labels"]])
@@ -133,6 +139,7 @@ def _changes(name: str, settings: Mapping[str, Any]) -> Changes:
     return Changes(
         labels=labels,
         templates=collect_templates(single=single, named=named) if single or named else None,
+        head=read_head(Path(settings["head"])) if "head" in settings else None,
         model=settings.get("model"),
         architecture=settings.get("arch"),
     )
@@ -156,15 +163,13 @@ def make_variants(base: Variant, changes: Mapping[str, Changes]) -> tuple[Varian
     names = [label.name for label in base.question.labels]
     for name, change in changes.items():
         question, model = base.question, base.model
+        if change.head is not None:
+            _check_names(name, change.head.labels, names)
+            question = replace(question, head=change.head)
+            model = replace(model, word=change.head.model, architecture=change.head.architecture)
         if change.labels is not None:
             own = {label.name: label for label in change.labels}
-            if set(own) != set(names):
-                odd = sorted(set(own) ^ set(names))[0]
-                where = "only in" if odd in own else "missing in"
-                raise OptionError(
-                    f"variants differ in wordings, not in labels: '{visible(odd)}' is {where} the"
-                    f" variant '{visible(name)}' (label=wording gives a label its own text)"
-                )
+            _check_names(name, own, names)
             # In one order, so that the scores of all variants stand side by side.
             question = replace(question, labels=tuple(own[label] for label in names), head=None)
         if change.templates is not None:
@@ -175,3 +180,14 @@ def make_variants(base: Variant, changes: Mapping[str, Changes]) -> tuple[Varian
             model = replace(model, architecture=change.architecture)
         made.append(Variant(name, question, model))
     return tuple(made)
+
+
+def _check_names(variant: str, own: Collection[str], names: Collection[str]) -> None:
+    """Refuse a variant of other labels than the base's, whatever their wordings."""
+    if set(own) != set(names):
+        odd = sorted(set(own) ^ set(names))[0]
+        where = "only in" if odd in own else "missing in"
+        raise OptionError(
+            f"variants differ in wordings, not in labels: '{visible(odd)}' is {where} the"
+            f" variant '{visible(variant)}' (label=wording gives a label its own text)"
+        )

@@ -14,7 +14,7 @@ from clipcls.errors import InputError, OptionError, OutputError, OutputExistsErr
 from clipcls.evaluation.heat_map import EXTENSIONS
 from clipcls.explaining.explain import Explanation
 from clipcls.explaining.picture import MOST_ROWS, picture_bytes
-from clipcls.outputs.base import check_target, write_file
+from clipcls.outputs.base import check_folder, check_target, write_file
 from clipcls.records import Failure
 from clipcls.text import printable_path, visible
 
@@ -78,9 +78,8 @@ class Targets:
 
 
 def _check_folder(folder: Path, *, overwrite: bool) -> None:
+    check_folder(folder)
     where = visible(str(folder))
-    if folder.exists() and not folder.is_dir():
-        raise OptionError(f"{where} is no folder: name another one with -o")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     try:
@@ -99,7 +98,7 @@ class Writer:
 
     Args:
         targets: What is written.
-        made_by: What the JSON says of the model and the prompts.
+        made_by: What the JSON says of the model, the prompts and the head.
     """
 
     targets: Targets
@@ -140,23 +139,32 @@ class Writer:
                 self._shown.append(found)
         self._entries.append(entry)
 
-    def finish(self, stdout: BinaryIO) -> None:
+    def finish(self, stdout: BinaryIO) -> list[Path]:
         """Write what is made of all images; without any explained one, no pictures.
+
+        Returns:
+            The files and the folder that were written.
 
         Raises:
             OutputError: A file cannot be written.
         """
         content = {"schema": SCHEMA, **self.made_by, "images": self._entries}
         text = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+        written = []
         for file in self.targets.files:
             if file.suffix.lower() == ".json":
                 write_file(file, text)
             elif self._shown:
                 write_file(file, picture_bytes(self._shown, file.suffix.lower()))
+            else:
+                continue
+            written.append(file)
         if self.targets.folder is not None:
             write_file(self.targets.folder / INDEX, text)
+            written.append(self.targets.folder)
         if self.targets.stdout:
             stdout.write(text)
+        return written
 
 
 def _entry(found: Explanation | Failure) -> dict[str, Any]:
@@ -182,10 +190,11 @@ def _entry(found: Explanation | Failure) -> dict[str, Any]:
     }
 
 
-def read_prompts(folder: Path) -> dict[str, list[str]]:
-    """Return label -> prompts of a folder of explanations, which `read_index` has taken for one."""
+def read_asked(folder: Path) -> dict[str, Any]:
+    """Return `prompts` and `head` of a folder of explanations, which `read_index` has read."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        return dict(json.loads((folder / INDEX).read_text(encoding="utf-8"))["prompts"])
+        content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        return {"prompts": dict(content["prompts"]), "head": content["head"]}
     return {}
 
 

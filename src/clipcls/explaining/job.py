@@ -16,6 +16,7 @@ from clipcls.inputs.walk import Discovery
 from clipcls.observer import Observer
 from clipcls.question import Inputs, ModelChoice, Question
 from clipcls.records import Failure, RunReport
+from clipcls.text import visible
 
 if TYPE_CHECKING:
     from clipcls.models.base import Encoder
@@ -31,7 +32,8 @@ class Job:
         model: Which model answers.
         targets: What is written.
         overwrite: Whether what is there may be replaced.
-        reads: Files that the job was made from (labels, templates), which it must not overwrite.
+        reads: Files that the job was made from (labels, templates, a head), which it must not
+            overwrite.
     """
 
     inputs: Inputs
@@ -72,10 +74,11 @@ def run(
             "clipcls": clipcls.__version__,
             "model": classifier.identity(device.precision),
             "prompts": dict(zip(classifier.labels, classifier.prompts.prompts, strict=True)),
+            "head": job.question.head.digest if job.question.head else None,
         },
     )
-    # Loaded before the folder is emptied.
-    _ = classifier.scorer
+    # Loaded before the folder is emptied; the scorer of a head needs no model.
+    _ = classifier.scorer, classifier.encoder.dim
     writer.start()
     observer.started(classifier.prompts, len(refs), 0)
     report = RunReport(model=classifier.name)
@@ -87,6 +90,8 @@ def run(
         report.add(record)
         observer.scored(record)
     report.seconds = time.perf_counter() - began
-    writer.finish(stdout)
+    written = writer.finish(stdout)
     observer.finished(report)
+    if written:
+        observer.noted(f"Written to {', '.join(visible(str(path)) for path in written)}")
     return report

@@ -9,12 +9,12 @@ import numpy as np
 
 from clipcls.evaluation.bootstrap import Bools, Figure, Floats
 from clipcls.learning.examples import Examples
-from clipcls.learning.fitting import FEW, fit_head
+from clipcls.learning.fitting import fit_head
 from clipcls.learning.judging import Judged, counting, cross_validated, paired
 from clipcls.options import HeadMethod
 
-STEPS = (1, 2, 4, 8, FEW)
-"""Examples of each label."""
+FLAT = 0.02
+"""Where twice the examples bring less accuracy than this for sure, more will hardly pay."""
 
 
 @dataclass(frozen=True)
@@ -24,21 +24,22 @@ class Point:
     Attributes:
         examples: Of each label at most.
         accuracy: Of heads learned from so many.
-        is_all: Whether these are all that there are, less the fold that judges.
+        gain: Over the point before, on the same images; None at the first.
     """
 
     examples: int
     accuracy: Figure
-    is_all: bool = False
+    gain: Figure | None = None
 
 
 def learning_curve(
     examples: Examples, method: HeadMethod, judged: Judged, seed: int = 0
 ) -> Iterator[Point]:
-    """Yield the accuracy of heads learned from 1, 2, 4, 8, 16 and all examples of each label.
+    """Yield the accuracy of heads learned from ever more of the examples, at last from all.
 
-    All are judged on the same folds as the head itself; of the examples outside a fold, so many of
-    each label are drawn by chance. A label with fewer takes part with those it has.
+    Each point has half the examples of the next one, so that the last gain is what twice as many
+    brought. All are judged on the same folds as the head itself; of the examples outside a fold, so
+    many of each label are drawn by chance. A label with fewer takes part with those it has.
 
     Args:
         examples: As for `judge`.
@@ -50,18 +51,21 @@ def learning_curve(
     counted = counting(examples)
     truth = examples.truth[counted]
     groups = None if examples.groups is None else examples.groups[counted]
-    before = (examples.zero_shot_logits[counted].argmax(axis=1) == truth).astype(np.float64)
-    for step in STEPS:
-        if step >= most:
-            break
+    zero_shot = (examples.zero_shot_logits[counted].argmax(axis=1) == truth).astype(np.float64)
+    before: Floats | None = None
+    for size in (most >> halvings for halvings in reversed(range(most.bit_length()))):
 
-        def learned(part: Examples, number: int, step: int = step) -> Callable[[Floats], Floats]:
-            return fit_head(part.part(_drawn(part, step, number)), method, number).logits
+        def learned(part: Examples, number: int, size: int = size) -> Callable[[Floats], Floats]:
+            return fit_head(part.part(_drawn(part, size, number)), method, number).logits
 
-        logits, _ = cross_validated(examples, seed, learned)
-        right = (logits[:, counted].argmax(axis=2) == truth).mean(axis=0)
-        yield Point(step, paired(before, right, groups)["head"])
-    yield Point(most, judged.head, is_all=True)
+        right = judged.right
+        if size < most:
+            logits, _ = cross_validated(examples, seed, learned)
+            right = (logits[:, counted].argmax(axis=2) == truth).mean(axis=0)
+        accuracy = paired(zero_shot, right, groups)["head"]
+        gain = None if before is None else paired(before, right, groups)["difference"]
+        yield Point(size, accuracy, gain)
+        before = right
 
 
 def _drawn(examples: Examples, count: int, seed: int) -> Bools:

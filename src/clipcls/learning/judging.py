@@ -9,7 +9,7 @@ Shapes: N images, C labels, R repeats.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -51,6 +51,7 @@ class Judged:
         difference: Head minus zero-shot, over the same images.
         log_loss: Of zero-shot and of the head.
         calibration_error: Likewise.
+        right: (`images`,) float64, in which share of the repeats the head has an image right.
     """
 
     images: int
@@ -61,6 +62,7 @@ class Judged:
     difference: Figure
     log_loss: tuple[float, float]
     calibration_error: tuple[float, float]
+    right: Floats = field(repr=False, compare=False)
 
     @property
     def is_better(self) -> bool:
@@ -101,6 +103,7 @@ def judge(examples: Examples, method: HeadMethod, seed: int = 0) -> Judged:
         difference=found["difference"],
         log_loss=(float(scores[0].log_losses.mean()), float(scores[1].log_losses.mean())),
         calibration_error=(float(errors[0][0]), float(errors[1][0])),
+        right=right[1],
     )
 
 

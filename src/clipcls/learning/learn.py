@@ -263,10 +263,12 @@ def _zero_shot_head(classifier: Classifier, head: Head) -> Head:
 
 def _document(found: Learned) -> dict[str, Any]:
     """Return what is known of a head, ready for JSON."""
+    judged = asdict(found.judged) | {"is_better": found.judged.is_better}
+    del judged["right"]
     return {
         "examples": found.per_label,
         "tried": {"method": found.fitted.method.value, **found.fitted.settings},
-        "judged": asdict(found.judged) | {"is_better": found.judged.is_better},
+        "judged": judged,
         "near_duplicates": len(found.duplicates),
         "curve": [asdict(point) for point in found.curve],
     }

@@ -179,6 +179,17 @@ def check_target(path: Path, *, overwrite: bool, reads: Iterable[str]) -> None:
         check_not_read(path, reads)
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that is, or lies below, something else.
+
+    Raises:
+        OptionError: Says what is in the way.
+    """
+    there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    if there.exists() and not there.is_dir():
+        raise OptionError(f"{visible(str(there))} is no folder: name another one with -o")
+
+
 def check_not_read(output: Path, reads: Iterable[str]) -> None:
     """Refuse to write over something that a run reads.
 

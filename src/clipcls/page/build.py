@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import clipcls
 from clipcls.errors import InputError, OptionError, OutputError, OutputExistsError
-from clipcls.explaining.files import read_index, read_prompts
+from clipcls.explaining.files import read_asked, read_index
 from clipcls.observer import Observer
 from clipcls.options import DecodeOptions, Truncated
 from clipcls.outputs.base import write_file
@@ -151,14 +151,14 @@ def _explained(subject: Subject, folder: Path) -> dict[int, bytes]:
 
     Raises:
         InputError: The folder, or a picture in it, cannot be read, no image is explained, or for
-            other prompts.
+            other prompts or another head.
     """
     pictures = read_index(folder)
-    asked, explained = subject.known("prompts"), read_prompts(folder)
-    if subject.made_by.get("head") or (asked and explained != asked):
+    asked = {"prompts": subject.known("prompts"), "head": subject.made_by.get("head")}
+    if asked["prompts"] and read_asked(folder) != asked:
         raise InputError(
-            f"{visible(str(folder))} explains other prompts than those of {subject.name}: run"
-            " clipcls explain with its labels and templates"
+            f"{visible(str(folder))} explains other prompts, or another head, than those of"
+            f" {subject.name}: run clipcls explain with its labels and templates, or its --head"
         )
     paths = [printable_path(record.path) for record in subject.records]
     named = {place: folder / pictures[path] for place, path in enumerate(paths) if path in pictures}
