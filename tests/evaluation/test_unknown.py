@@ -71,15 +71,15 @@ def test_every_other_truth_becomes_unknown(tmp_path: Path, labels: str | None) -
     assert truth.names == ("cat", "dog")
 
 
-@pytest.mark.parametrize("flags", [{}, {"unknown": True}])
-def test_a_truth_can_be_mapped_to_unknown(tmp_path: Path, flags: dict[str, bool]) -> None:
+@pytest.mark.parametrize("unknown", [False, True])
+def test_a_truth_can_be_mapped_to_unknown(tmp_path: Path, unknown: bool) -> None:
     pairs = (("bird", "Unknown"), ("c", "cat"))
-    truth = truth_of(tmp_path, ["c", "bird", "dog"], "cat,dog", mapping=pairs, **flags)
+    truth = truth_of(tmp_path, ["c", "bird", "dog"], "cat,dog", mapping=pairs, unknown=unknown)
     assert single(truth) == ["cat", UNKNOWN, "dog"]
     assert truth.names == ("cat", "dog")
     # Where the labels are found in the truth, it is one of them unless it was asked for.
-    found = truth_of(tmp_path, ["c", "bird", "dog"], mapping=pairs, **flags)
-    assert set(found.names) == {"cat", "dog"} | (set() if flags else {"Unknown"})
+    found = truth_of(tmp_path, ["c", "bird", "dog"], mapping=pairs, unknown=unknown)
+    assert set(found.names) == {"cat", "dog"} | (set() if unknown else {"Unknown"})
     labels = truth_of(tmp_path, ["cat", "bird"], "cat,unknown", mapping=pairs)
     assert labels.names == ("cat", "unknown")
 
@@ -114,6 +114,7 @@ def test_the_figures_are_those_of_scikit_learn() -> None:
     limit = np.sort(shares[known])[56]
     rate = found.told_by["p_unknown"].false_positive_rate
     assert rate == pytest.approx((shares[~known] <= limit).mean())
+    assert found.unknown_found is not None
     assert found.unknown_found.value == pytest.approx((shares[~known] > 0.7).mean())
     assert found.known_kept.value == pytest.approx((shares[known] <= 0.7).mean())
     assert set(found.told_by) == {"p_unknown", "maximum_probability"}

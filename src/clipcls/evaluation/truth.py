@@ -379,9 +379,9 @@ def _nothing_left(
     seen: Iterable[str], unknown: int, labels: Sequence[Label], options: TruthOptions
 ) -> str:
     """Return what is there, where no image of a label is; of none of them are so many."""
-    values = listed(sorted(seen, key=name_order))
-    names = listed(label.name for label in labels)
-    if not values:
+    ordered = sorted(seen, key=name_order)
+    values, names = listed(ordered), listed(label.name for label in labels)
+    if not ordered:
         return "no image is left: every row's truth is empty (--label-column names another column)"
     if unknown:
         return (

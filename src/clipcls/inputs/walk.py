@@ -413,7 +413,7 @@ def _check_images(inputs: Sequence[str]) -> None:
     ]
     if kinds[0] is None or not all(kinds):
         return
-    from clipcls.inputs.decode import looks_like_image
+    from clipcls.inputs.recognize import looks_like_image
 
     if not any(map(looks_like_image, inputs)):
         (noun, form), first = kinds[0], visible(inputs[0])
