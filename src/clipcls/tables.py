@@ -89,6 +89,15 @@ def show_metrics(outcome: Outcome, metrics: Metrics) -> None:
 
 def _show_unknown(console: Console, found: UnknownFigures) -> None:
     """Print how well images of none of the labels are told from the others."""
+    kept = percent(found.known_kept.value)
+    if found.unknown_found is None:
+        console.print(
+            plain(
+                f"--unknown keeps {kept} of the images. None of them is unknown in truth, so how"
+                " many of those it finds cannot be said"
+            )
+        )
+        return
     known, unknown = f"{found.known:,} known", f"{found.unknown:,} unknown"
     console.print(plain(f"{known} images against {unknown}, which count in no other figure"))
     table = _table(
@@ -103,7 +112,7 @@ def _show_unknown(console: Console, found: UnknownFigures) -> None:
         cells = (_value("roc_auc", area.value), _interval("roc_auc", area), rate)
         table.add_row(_TOLD_BY[name], *cells)
     console.print(table)
-    found_share, kept = percent(found.unknown_found.value), percent(found.known_kept.value)
+    found_share = percent(found.unknown_found.value)
     console.print(
         plain(
             f"False positives are unknown images among those kept to keep {percent(RECALL)} of the"
@@ -366,7 +375,7 @@ def _threshold_lines(
 ) -> Iterator[str]:
     """Yield what thresholds on the probability would keep, and how right that is."""
     beside = " and ".join(f"--{name}" for name in outcome.turned_down_by)
-    images = "the images" if unknown is None else "the known images"
+    images = "the known images" if unknown is not None and unknown.unknown else "the images"
     if beside:
         yield f"With {beside}, of {images}:"
     of_them = "" if beside else f" of {images}"

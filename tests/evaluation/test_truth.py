@@ -107,8 +107,18 @@ def test_unknown_values_are_an_error_that_says_how_to_go_on(tmp_path: Path) -> N
         truth_of(tmp_path, ["cat", "cow", "cow", "pig", ""], "cat,dog")
     assert str(caught.value) == (
         "the truth 'cow' (2 rows) and 1 more is not among the labels 'cat', 'dog': say which it is"
-        " with --map cow=LABEL, or leave such rows out with --ignore-unknown"
+        " with --map cow=LABEL, take such images for what they are, of none of the labels, with"
+        " --other-as unknown, or leave such rows out with --ignore-unknown"
     )
+
+
+@pytest.mark.parametrize("where", ["multi_label", "only_labels"])
+def test_where_no_image_can_be_unknown_that_is_no_advice(tmp_path: Path, where: str) -> None:
+    with pytest.raises(OptionError, match="--map cow=LABEL, or leave such") as caught:
+        truth_of(tmp_path, ["cat", "cow"], "cat,dog", **{where: True})
+    assert "--other-as" not in str(caught.value)
+    with pytest.raises(OptionError, match="there is no label 'unknown'"):
+        truth_of(tmp_path, ["cat"], "cat,dog", mapping=(("cow", "unknown"),), **{where: True})
 
 
 def test_unknown_values_are_left_out_and_counted_when_that_is_asked(tmp_path: Path) -> None:
@@ -120,9 +130,10 @@ def test_unknown_values_are_left_out_and_counted_when_that_is_asked(tmp_path: Pa
 
 
 def test_when_nothing_is_left_that_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no image is left"):
-        truth_of(tmp_path, ["cow", ""], "cat,dog", ignore_unknown=True)
-    with pytest.raises(InputError, match="no image is left"):
+    said = "the truth is 'cow', 'pig', and the labels are 'cat', 'dog': .*--other-as unknown"
+    with pytest.raises(InputError, match=f"no image is left: {said}"):
+        truth_of(tmp_path, ["cow", "", "pig"], "cat,dog", ignore_unknown=True)
+    with pytest.raises(InputError, match="no image is left: every row's truth is empty"):
         truth_of(tmp_path, ["", ""], "cat,dog")
 
 

@@ -71,12 +71,25 @@ def test_every_other_truth_becomes_unknown(tmp_path: Path, labels: str | None) -
     assert truth.names == ("cat", "dog")
 
 
+@pytest.mark.parametrize("unknown", [False, True])
+def test_a_truth_can_be_mapped_to_unknown(tmp_path: Path, unknown: bool) -> None:
+    pairs = (("bird", "Unknown"), ("c", "cat"))
+    truth = truth_of(tmp_path, ["c", "bird", "dog"], "cat,dog", mapping=pairs, unknown=unknown)
+    assert single(truth) == ["cat", UNKNOWN, "dog"]
+    assert truth.names == ("cat", "dog")
+    # Where the labels are found in the truth, it is one of them unless it was asked for.
+    found = truth_of(tmp_path, ["c", "bird", "dog"], mapping=pairs, unknown=unknown)
+    assert set(found.names) == {"cat", "dog"} | (set() if unknown else {"Unknown"})
+    labels = truth_of(tmp_path, ["cat", "bird"], "cat,unknown", mapping=pairs)
+    assert labels.names == ("cat", "unknown")
+
+
 def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="needs the labels"):
         truth_of(tmp_path, ["cat", "bird"], other_as_unknown=True)
     with pytest.raises(LabelError, match="label 'unknown' could not be told"):
         truth_of(tmp_path, ["cat", "bird"], "cat,unknown", other_as_unknown=True)
-    with pytest.raises(InputError, match="no image is left"):
+    with pytest.raises(InputError, match="no image is of a label: the truth of all 2 is 'bird'"):
         truth_of(tmp_path, ["bird", "bird"], "cat,dog", other_as_unknown=True)
     with pytest.raises(OptionError, match="contradict"):
         TruthOptions(other_as_unknown=True, ignore_unknown=True)
@@ -101,6 +114,7 @@ def test_the_figures_are_those_of_scikit_learn() -> None:
     limit = np.sort(shares[known])[56]
     rate = found.told_by["p_unknown"].false_positive_rate
     assert rate == pytest.approx((shares[~known] <= limit).mean())
+    assert found.unknown_found is not None
     assert found.unknown_found.value == pytest.approx((shares[~known] > 0.7).mean())
     assert found.known_kept.value == pytest.approx((shares[known] <= 0.7).mean())
     assert set(found.told_by) == {"p_unknown", "maximum_probability"}
@@ -112,11 +126,16 @@ def test_images_of_none_of_the_labels_count_in_no_other_figure() -> None:
     metrics, own = outcome.metrics(), alone.metrics()
     # As text, because a figure that is not known is not equal to itself.
     assert (metrics.images, str(metrics.headline)) == (60, str(own.headline))
-    assert (outcome.unknown_figures() is None, alone.unknown_figures()) == (False, None)
     assert compare([outcome, replace(outcome, name="other")]).images == 60
     content = document(outcome, metrics, JoinReport())
     assert json.loads(json.dumps(content))["unknown"]["unknown"] == 40
-    assert "unknown" not in document(alone, own, JoinReport())
+    # Where there are none, what is kept of the others is all that can be said.
+    found = document(alone, own, JoinReport())["unknown"]
+    assert (found["unknown"], found["unknown_found"], found["told_by"]) == (0, None, {})
+    kept = [r.prediction != UNKNOWN for r in alone.records if isinstance(r, Prediction)]
+    assert found["known_kept"]["value"] == pytest.approx(np.mean(kept))
+    plain = [replace(r, p_unknown=None) for r in alone.records if isinstance(r, Prediction)]
+    assert "unknown" not in document(replace(alone, records=plain), own, JoinReport())
 
 
 @pytest.mark.parametrize("by", ["unknown", "margin"])
@@ -196,6 +215,14 @@ def test_without_such_images_no_threshold_is_fitted() -> None:
     found = calibrate(with_unknown(60, 0), CalibrationOptions())
     assert found.calibration.unknown_threshold is None
     assert "unknown_found" not in found.after
+
+
+def test_without_words_unknown_images_are_left_out_of_a_calibration() -> None:
+    outcome = with_unknown()
+    plain = [replace(r, p_unknown=None) for r in outcome.records if isinstance(r, Prediction)]
+    found = calibrate(replace(outcome, records=plain), CalibrationOptions())
+    assert found.calibration.unknown_threshold is None
+    assert found.fitted + found.held_out == 60
 
 
 def test_one_such_image_is_too_few() -> None:

@@ -180,7 +180,8 @@ def _told_apart(
         CalibrationError: There are too few images of none of the labels.
     """
     shares, of_none = outcome.unknown_shares()
-    if not of_none.any():
+    # Without --unknown, such images have no share, and only count in no figure.
+    if not of_none.any() or np.isnan(shares).any():
         return None, {}, {}
     held = split(of_none.astype(np.int64), options.held_out, options.seed)
     if not (of_none & held).any() or not (of_none & ~held).any():

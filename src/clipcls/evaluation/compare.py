@@ -148,9 +148,13 @@ class Outcome:
         return scored
 
     def unknown_figures(self) -> UnknownFigures | None:
-        """Return how well images of none of the labels are told; None where there are none."""
+        """Return how well images of none of the labels are told.
+
+        None where there are none, and nothing was done to tell them.
+        """
         records, of_none = self._by_unknown()
-        return measure_unknown(records, of_none) if of_none.any() else None
+        wanted = of_none.any() or "unknown" in self.turned_down_by
+        return measure_unknown(records, of_none) if wanted else None
 
     def unknown_shares(self) -> tuple[Floats, Bools]:
         """Return (N,) `p_unknown`, NaN where it was not asked, and whether truth is `unknown`."""

@@ -128,7 +128,8 @@ def search(
         ClipclsError: As from `clipcls.evaluation.trial.evaluate`; too few images, or too many.
     """
     observer = observer or Observer()
-    truth = find_truth(trial.inputs, trial.table, trial.labels, trial.truth)
+    only_labels = replace(trial.truth, only_labels=True)
+    truth = find_truth(trial.inputs, trial.table, trial.labels, only_labels)
     observer.joined(truth.report.lines())
     counts = Counter(value for values in truth.values for value in values)
     if sum(count > 1 for count in counts.values()) < 2:

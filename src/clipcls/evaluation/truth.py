@@ -35,6 +35,8 @@ LABEL_NAMES = (
     *("classes", "tags", "y"),
 )
 
+_OTHER_AS = "take such images for what they are, of none of the labels, with --other-as unknown"
+
 
 @dataclass(frozen=True)
 class TruthOptions:
@@ -51,6 +53,7 @@ class TruthOptions:
         multi_label: Whether a cell holds any number of labels, separated by `;`.
         to_learn: Whether the images are to be learned from: then those that somebody chose take
             part too, and a truth value that is no label becomes one.
+        only_labels: Whether every image must be of a label, so that none is `unknown`.
         group_column: A column that says which images belong together.
         limit: Only the first so many.
         sample: A random choice of so many.
@@ -66,6 +69,7 @@ class TruthOptions:
     other_as_unknown: bool = False
     multi_label: bool = False
     to_learn: bool = False
+    only_labels: bool = False
     group_column: str | None = None
     limit: int | None = None
     sample: int | None = None
@@ -83,6 +87,11 @@ class TruthOptions:
                 raise OptionError(f"--other-as unknown and {flag} contradict each other: give one")
         if self.limit is not None and self.sample is not None:
             raise OptionError("--limit and --sample contradict each other: give one of them")
+
+    @property
+    def takes_unknown(self) -> bool:
+        """Whether the truth of an image can be that it is of none of the labels."""
+        return not (self.multi_label or self.to_learn or self.only_labels)
 
 
 @dataclass(frozen=True)
@@ -217,7 +226,7 @@ def _settled(
         known |= {value: value for value in more}
         unknown = {}
     if unknown and not options.ignore_unknown:
-        raise OptionError(_unknown_message(unknown, chosen))
+        raise OptionError(_unknown_message(unknown, chosen, options))
     # With several labels to an image, none of them is an answer too.
     kept = [
         (pair, tuple(dict.fromkeys(known[value] for value in cell)))
@@ -228,7 +237,7 @@ def _settled(
         raise LabelError(f"the label '{TRUTH}' is a column of predictions.csv: rename it")
     own = {label.name for label in chosen}
     if not any(options.multi_label or own.issuperset(values) for _, values in kept):
-        raise InputError("no image is left: every row's truth is empty or no label")
+        raise InputError(_nothing_left(seen, len(kept), chosen, options))
     places = list(range(len(kept)))
     if options.limit is not None:
         places = places[: options.limit]
@@ -264,6 +273,8 @@ def _labels_of(values: Iterable[str], options: TruthOptions, notes: list[str]) -
     if options.class_names:
         return options.class_names
     targets = list(dict.fromkeys(label for _, label in options.mapping))
+    if options.unknown or options.other_as_unknown:
+        targets = [label for label in targets if label.lower() != UNKNOWN]
     if options.other_as_unknown and not targets:
         raise OptionError("--other-as unknown needs the labels that are meant: give --labels")
     mapped = {value for value, _ in options.mapping}
@@ -319,23 +330,20 @@ def _value_map(
     mapping = {}
     for value, target in options.mapping:
         name = by_name(target)
+        if name is None and options.takes_unknown and target.lower() == UNKNOWN:
+            name = UNKNOWN
         if name is None:
             raise OptionError(
                 f"--map {visible(value)}={visible(target)}: there is no label '{visible(target)}';"
                 f" the labels are {listed(exact)}"
             )
         mapping[value] = name
+    numbered: dict[int | None, str] = dict(enumerate(c.name for c in options.class_names))
     for value in values:
-        if value in mapping:
-            continue
-        place = _class_number(value)
-        if options.class_names and place is not None and by_name(value) is None:
-            if place >= len(options.class_names):
-                continue
-            name = by_name(options.class_names[place].name)
-        else:
-            name = by_name(value)
-        if name is not None:
+        name, of_number = by_name(value), numbered.get(_class_number(value))
+        if name is None and of_number is not None:
+            name = by_name(of_number)
+        if name is not None and value not in mapping:
             mapping[value] = name
     return mapping
 
@@ -345,16 +353,39 @@ def _class_number(value: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def _unknown_message(unknown: Mapping[str, int], labels: Sequence[Label]) -> str:
+def _unknown_message(
+    unknown: Mapping[str, int], labels: Sequence[Label], options: TruthOptions
+) -> str:
     value, count = max(unknown.items(), key=lambda item: item[1])
     more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
     rows = "1 row" if count == 1 else f"{count} rows"
     if ";" in value:
         rows += "; --multi-label takes it for several labels"
+    other_as = f", {_OTHER_AS}" if options.takes_unknown else ""
     return (
         f"the truth '{visible(value)}' ({rows}){more} is not among the labels"
         f" {listed(label.name for label in labels)}: say which it is with"
-        f" --map {visible(value)}=LABEL, or leave such rows out with --ignore-unknown"
+        f" --map {visible(value)}=LABEL{other_as}, or leave such rows out with --ignore-unknown"
+    )
+
+
+def _nothing_left(
+    seen: Iterable[str], unknown: int, labels: Sequence[Label], options: TruthOptions
+) -> str:
+    """Return what is there, where no image of a label is; of none of them are so many."""
+    ordered = sorted(seen, key=name_order)
+    values, names = listed(ordered), listed(label.name for label in labels)
+    if not ordered:
+        return "no image is left: every row's truth is empty (--label-column names another column)"
+    if unknown:
+        return (
+            f"no image is of a label: the truth of all {unknown} is {values}, and the labels are"
+            f" {names}: figures of the unknown need images of the labels beside them"
+        )
+    other_as = f", or {_OTHER_AS}" if options.takes_unknown else ""
+    return (
+        f"no image is left: the truth is {values}, and the labels are {names}: say which is which"
+        f" with --map VALUE=LABEL{other_as}"
     )
 
 

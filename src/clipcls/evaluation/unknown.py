@@ -49,15 +49,16 @@ class UnknownFigures:
         known: Number of images of the labels.
         unknown: Number of images of none of them.
         told_by: Name of a score -> how well; `p_unknown`, where it was asked, and
-            `maximum_probability`.
-        unknown_found: The share of the unknown images that were predicted `unknown`.
+            `maximum_probability`; empty without unknown images.
+        unknown_found: The share of the unknown images that were predicted `unknown`; None without
+            any.
         known_kept: The share of the known images that were not.
     """
 
     known: int
     unknown: int
     told_by: Mapping[str, Told]
-    unknown_found: Figure
+    unknown_found: Figure | None
     known_kept: Figure
 
 
@@ -70,9 +71,10 @@ def measure_unknown(records: Sequence[Prediction], of_none: Bools) -> UnknownFig
     """Return the figures of N scored images.
 
     Args:
-        records: The images, some of which are of none of the labels and some are not.
-        of_none: (N,) bool, which are of none.
+        records: The images, some of which are of a label.
+        of_none: (N,) bool, which are of none of the labels.
     """
+    some = bool(of_none.any())
     highest = np.array([record.probability for record in records])
     asked = all(record.p_unknown is not None for record in records)
     shares = np.array([record.p_unknown for record in records], dtype=np.float64)
@@ -82,8 +84,8 @@ def measure_unknown(records: Sequence[Prediction], of_none: Bools) -> UnknownFig
     return UnknownFigures(
         known=int((~of_none).sum()),
         unknown=int(of_none.sum()),
-        told_by={name: _told(score, ~of_none) for name, score in scores.items()},
-        unknown_found=share_of(rejected[of_none]),
+        told_by={name: _told(score, ~of_none) for name, score in scores.items() if some},
+        unknown_found=share_of(rejected[of_none]) if some else None,
         known_kept=share_of(~rejected[~of_none]),
     )
 
