@@ -175,6 +175,7 @@ def evaluate(
     )
     from clipcls.console import TerminalObserver
     from clipcls.evaluation import trial as trials
+    from clipcls.evaluation.predictions import judge_predictions
     from clipcls.evaluation.report import check_folder
     from clipcls.evaluation.variants import read_variants
     from clipcls.page.build import PAGE, check_page
@@ -186,8 +187,6 @@ def evaluate(
     own_process(max_megapixels)
     with TerminalObserver(run_flags.verbosity(quiet, verbose), summary=False) as observer:
         if predictions is not None:
-            from clipcls.evaluation.predictions import judge_predictions
-
             truth, *outcomes = judge_predictions(predictions, table, options)
             observer.joined(truth.report.lines())
         else:
