@@ -187,8 +187,7 @@ def evaluate(
     own_process(max_megapixels)
     with TerminalObserver(run_flags.verbosity(quiet, verbose), summary=False) as observer:
         if predictions is not None:
-            truth, *outcomes = judge_predictions(predictions, table, options)
-            observer.joined(truth.report.lines())
+            truth, *outcomes = judge_predictions(predictions, table, options, observer)
         else:
             changes = read_variants(variant or (), variants)
             # Beside a head, zero-shot is that of the head's own model.

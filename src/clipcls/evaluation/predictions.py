@@ -17,6 +17,7 @@ from clipcls.evaluation.compare import Outcome
 from clipcls.evaluation.truth import Truth, TruthOptions, join_truth
 from clipcls.inputs.refs import ImageRef
 from clipcls.labels import RAW_PREFIXES, make_labels
+from clipcls.observer import Observer
 from clipcls.options import OutputFormat
 from clipcls.outputs.manifest import manifest_path, read_manifest
 from clipcls.outputs.results import read_results
@@ -50,7 +51,7 @@ class Predictions:
 
 
 def judge_predictions(
-    path: Path, table: Path | None, options: TruthOptions
+    path: Path, table: Path | None, options: TruthOptions, observer: Observer | None = None
 ) -> tuple[Truth, Outcome]:
     """Join an output of `clipcls classify` to the truth.
 
@@ -58,6 +59,7 @@ def judge_predictions(
         path: The output; CSV, JSON Lines or Parquet.
         table: The labelled table; None takes the folders' names.
         options: How they are joined.
+        observer: Told how they were.
 
     Raises:
         UsageError: The output cannot be read, its labels do not fit, or nothing joins.
@@ -68,6 +70,7 @@ def judge_predictions(
     refs = [ImageRef(i, record.path) for i, record in enumerate(found.records)]
     roots = _roots(found.manifest, [ref.path for ref in refs])
     truth = join_truth(refs, roots, table, make_labels(list(found.labels)), options)
+    (observer or Observer()).joined(truth.report.lines())
     if options.multi_label and found.ranked:
         raise OptionError(
             f"{visible(str(path))} was written with --top-k, so most labels have no probability:"
