@@ -72,6 +72,24 @@ def test_a_head_is_learned_and_used(invoke: Invoke, labelled: Path) -> None:
     assert accuracy(invoke(*new, *head).stdout) == 1.0
 
 
+def test_images_that_a_head_was_learned_from_are_told(invoke: Invoke, labelled: Path) -> None:
+    invoke(*LEARN)
+    head = ("--head", "a.head.safetensors", *CPU, "--json")
+    # Under other names, in another format, and beside others.
+    names = [f"{i}.bmp" for i in range(10)]
+    (labelled / "copies").mkdir()
+    for name in names:
+        with Image.open(labelled / "images" / f"0-{name}".replace("bmp", "png")) as image:
+            image.save(labelled / "copies" / name)
+    rows = [f"{name},{'warm' if i % 2 == 0 else 'cold'},\n" for i, name in enumerate(names)]
+    others = [row.replace("fresh", "warm") for row in shades(labelled / "copies", ["fresh"] * 5, 2)]
+    table(labelled / "both.csv", [*rows, *others])
+    told = "learned from 10 of the 15 images, or from nearly the same"
+    assert told in invoke("evaluate", "copies", "both.csv", *head).stderr
+    table(labelled / "others.csv", others)
+    assert "learned" not in invoke("evaluate", "copies", "others.csv", *head).stderr
+
+
 def test_the_head_says_how_good_it_is(invoke: Invoke, labelled: Path) -> None:
     invoke(*LEARN)
     head = read_head(labelled / "a.head.safetensors")
