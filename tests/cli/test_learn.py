@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -207,14 +208,19 @@ def test_a_calibration_is_for_its_head(invoke: Invoke, labelled: Path) -> None:
     assert calibrated.stdout != invoke("classify", "new", *head).stdout
     without = invoke("classify", "new", *SWAPPED, *CPU, "--calibration", "c.json")
     assert without.exit_code == 2
-    assert "was fitted for a head, and there is none" in without.stderr
+    # As `sha256sum` says it of the file.
+    file = labelled / "a.head.safetensors"
+    was = f"the head of warm, cold (SHA-256 {sha256(file.read_bytes()).hexdigest()[:12]}...)"
+    assert f"for {was}, and this run uses the prompts of warm, cold" in without.stderr
     invoke(*LEARN, "--overwrite", "--seed", "5")
+    now = f"the head of warm, cold (SHA-256 {sha256(file.read_bytes()).hexdigest()[:12]}...)"
     other = invoke("classify", "new", *head, "--calibration", "c.json")
-    assert "was fitted for another head" in other.stderr
+    assert now != was
+    assert f"for {was}, and this run uses {now}" in other.stderr
     plain = invoke("calibrate", "images", "truth.csv", *SWAPPED, *CPU, "-o", "d.json")
     assert plain.exit_code == 0
     mixed = invoke("classify", "new", *head, "--calibration", "d.json")
-    assert "was fitted for prompts, and there is a head" in mixed.stderr
+    assert f"for the prompts of warm, cold, and this run uses {now}" in mixed.stderr
 
 
 def test_the_manifest_knows_the_head_and_resume_compares_it(invoke: Invoke, labelled: Path) -> None:
