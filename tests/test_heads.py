@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from clipcls.errors import HeadError
-from clipcls.heads import Head, read_head
+from clipcls.heads import Head, read_head, sketches
 
 HEAD = Head(
     labels=("cat", "no-cat"),
@@ -42,6 +42,29 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     for name in ("labels", "prompts", "temperature", "method", "model", "figures", "architecture"):
         assert getattr(read, name) == getattr(HEAD, name)
     assert read.digest == HEAD.digest
+
+
+@pytest.mark.parametrize("dimensions", [4, 512])
+def test_an_example_is_known_again_and_nothing_else(tmp_path: Path, dimensions: int) -> None:
+    rng = np.random.default_rng(0)
+    # All in one half of the space, as the embeddings of many models are.
+    images = rng.normal(1.0, 1.0, (400, dimensions)).astype(np.float32)
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
+    head = replace(HEAD, examples=sketches(images[:200]))
+    read = read_head(written(tmp_path / "a.safetensors", head.to_bytes()))
+    assert (read.examples == head.examples).all()
+    # What bfloat16 makes of an embedding is as far away.
+    again = images + rng.normal(0, 0.01 / dimensions**0.5, images.shape).astype(np.float32)
+    assert all(read.learned_from(image) for image in again[:200])
+    cosines = images[200:] @ images[:200].T
+    unlike = images[200:][cosines.max(axis=1) < 0.9]
+    assert len(unlike) > 0
+    assert not any(read.learned_from(image) for image in unlike)
+    assert not HEAD.learned_from(images[0])
+
+
+def test_a_head_without_examples_is_the_file_that_it_was() -> None:
+    assert set(load(HEAD.to_bytes())) == {"weights", "biases"}
 
 
 def test_the_digest_tells_heads_apart() -> None:
@@ -86,6 +109,8 @@ def changed(tensors: dict[str, Any] | None = None, **header: Any) -> bytes:
         (changed({"weights": HEAD.weights.astype(np.float64)}), "weights are float64"),
         (changed({"weights": np.full_like(HEAD.weights, np.inf)}), "no finite number"),
         (changed({"biases": HEAD.biases[:1]}), "biases (1,)"),
+        (changed({"examples": np.zeros((2, 8), np.uint8)}), "its examples are uint8 (2, 8)"),
+        (changed({"examples": np.zeros((2, 16), np.float32)}), "its examples are float32"),
         (changed({"weights": HEAD.weights.ravel()}), "weights (8,)"),
     ],
 )

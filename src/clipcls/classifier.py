@@ -143,7 +143,7 @@ class Classifier:
         if self._scoring.unknown is not None:
             self._words = competing_words(self._scoring.unknown.words, wordings)
         if self._scoring.calibration is not None:
-            _check_calibrated_head(self._scoring.calibration, self._head)
+            _check_calibrated_head(self._scoring.calibration, self._head, self.labels)
             _check_calibrated_prompts(self._scoring.calibration, self.prompts)
         if model is None and self._head is not None:
             model = resolve_model(self._head.model, self._head.architecture)
@@ -468,18 +468,25 @@ def _key(*parts: str) -> bytes:
     return blake2b("\0".join(parts).encode(), digest_size=16).digest()
 
 
-def _check_calibrated_head(fitted: Calibration, head: Head | None) -> None:
+def _check_calibrated_head(fitted: Calibration, head: Head | None, labels: tuple[str, ...]) -> None:
     """Refuse a calibration of other logits than those in question.
 
     Raises:
         CalibrationError: It was fitted for a head and there is none, the other way round, or for
-            another head.
+            another head; says which.
     """
     now = None if head is None else head.digest
     if fitted.head != now:
-        was = "a head, and there is none" if now is None else "another head"
-        was = "prompts, and there is a head" if fitted.head is None else was
-        raise CalibrationError(f"--calibration was fitted for {was}: run clipcls calibrate again")
+        was, used = (
+            f"the prompts of {_few(names)}"
+            if digest is None
+            else f"the head of {_few(names)} (SHA-256 {digest[:12]}...)"
+            for digest, names in ((fitted.head, dict(fitted.prompts)), (now, labels))
+        )
+        raise CalibrationError(
+            f"--calibration was fitted for {was}, and this run uses {used}: run clipcls calibrate"
+            " again"
+        )
 
 
 def _check_calibrated_prompts(fitted: Calibration, prompts: PromptSet) -> None:

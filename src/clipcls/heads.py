@@ -1,9 +1,9 @@
 """A head: a linear classifier over the embeddings of one model, and the file that holds it.
 
-The file is safetensors, which holds numbers and text and no code: the tensors `weights` and
-`biases`, and everything else as JSON in its header.
+The file is safetensors, which holds numbers and text and no code: the tensors `weights`, `biases`
+and `examples`, and everything else as JSON in its header.
 
-Shapes: C labels, D embedding dimensions.
+Shapes: C labels, D embedding dimensions, E examples that it was learned from.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,16 @@ VERSION = 1
 """Version of the layout of the file."""
 
 _KEY = "clipcls_head"
-_TENSORS = ("weights", "biases")
+_TENSORS = ("weights", "biases", "examples")
+
+_BITS = 128
+"""Bits of the sketch of an example."""
+_MOST_UNLIKE = _BITS // 16
+"""Two images whose sketches differ in no more bits are called the same. A bit differs with the
+angle's share of a half circle, so this is a cosine similarity of 0.98. Of 150 photos by `mini`,
+bfloat16 moves 6 bits at most, and any two of them differ in 27 at least."""
+
+_NO_EXAMPLES: NDArray[np.uint8] = np.zeros((0, _BITS // 8), dtype=np.uint8)
 
 Float32 = NDArray[np.float32]
 
@@ -49,6 +58,8 @@ class Head:
         model_fingerprint: The model's at `fp32`: a head does not depend on the precision.
         architecture: What `--arch` said of a model that is a weight file.
         figures: How good it is, ready for JSON.
+        examples: (E, 16) uint8 sketches of the images that it was learned from; none where it has
+            learned nothing.
     """
 
     labels: tuple[str, ...]
@@ -61,6 +72,16 @@ class Head:
     model_fingerprint: str
     architecture: str | None = None
     figures: Mapping[str, Any] = field(default_factory=dict)
+    examples: NDArray[np.uint8] = field(default_factory=lambda: _NO_EXAMPLES)
+
+    def learned_from(self, embedding: Float32) -> bool:
+        """Whether an image of this (D,) embedding, or nearly the same one, was an example."""
+        unlike = self._bits != np.unpackbits(sketches(embedding[None])[0])
+        return bool((unlike.sum(axis=1) <= _MOST_UNLIKE).any())
+
+    @cached_property
+    def _bits(self) -> NDArray[np.uint8]:
+        return np.unpackbits(self.examples, axis=1)
 
     @cached_property
     def digest(self) -> str:
@@ -83,8 +104,27 @@ class Head:
             },
             "figures": self.figures,
         }
-        tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}
+        tensors = {
+            name: np.ascontiguousarray(tensor)
+            for name in _TENSORS
+            if (tensor := getattr(self, name)).size
+        }
         return save(tensors, {_KEY: json.dumps(header, ensure_ascii=False)})
+
+
+def sketches(embeddings: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Return (N, 16) uint8: on which side of 128 random planes each of (N, D) embeddings lies.
+
+    Enough to know an image again, whatever its name, its format and the precision (Charikar 2002,
+    "Similarity estimation techniques from rounding algorithms").
+    """
+    return np.packbits(embeddings @ _planes(embeddings.shape[1]) > 0, axis=1)
+
+
+@cache
+def _planes(dimensions: int) -> NDArray[np.float64]:
+    # The old generator, whose numbers are the same in every version of numpy.
+    return np.random.RandomState(0).standard_normal((dimensions, _BITS))
 
 
 def read_head(path: Path) -> Head:
@@ -151,6 +191,7 @@ def _made(tensors: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> Hea
         model_fingerprint=model["fingerprint"],
         architecture=model["architecture"],
         figures=header["figures"],
+        examples=tensors.get("examples", _NO_EXAMPLES),
     )
 
 
@@ -163,6 +204,8 @@ def _fault(head: Head) -> str:
         return f"weights are {head.weights.dtype} and biases {head.biases.dtype}, not float32"
     if not (np.isfinite(head.weights).all() and np.isfinite(head.biases).all()):
         return "a weight or bias is no finite number"
+    if head.examples.dtype != np.uint8 or head.examples.shape[1:] != _NO_EXAMPLES.shape[1:]:
+        return f"its examples are {head.examples.dtype} {head.examples.shape}"
     if not (math.isfinite(head.temperature) and head.temperature > 0):
         return f"its temperature is {head.temperature}"
     texts = [head.method, head.model, head.model_fingerprint, head.architecture or ""]

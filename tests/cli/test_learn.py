@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,24 @@ def test_a_head_is_learned_and_used(invoke: Invoke, labelled: Path) -> None:
     new = ("evaluate", "new", "new.csv", "--json", *CPU)
     assert accuracy(invoke(*new, *SWAPPED).stdout) < 0.2
     assert accuracy(invoke(*new, *head).stdout) == 1.0
+
+
+def test_images_that_a_head_was_learned_from_are_told(invoke: Invoke, labelled: Path) -> None:
+    invoke(*LEARN)
+    head = ("--head", "a.head.safetensors", *CPU, "--json")
+    # Under other names, in another format, and beside others.
+    names = [f"{i}.bmp" for i in range(10)]
+    (labelled / "copies").mkdir()
+    for name in names:
+        with Image.open(labelled / "images" / f"0-{name}".replace("bmp", "png")) as image:
+            image.save(labelled / "copies" / name)
+    rows = [f"{name},{'warm' if i % 2 == 0 else 'cold'},\n" for i, name in enumerate(names)]
+    others = [row.replace("fresh", "warm") for row in shades(labelled / "copies", ["fresh"] * 5, 2)]
+    table(labelled / "both.csv", [*rows, *others])
+    told = "learned from 10 of the 15 images, or from nearly the same"
+    assert told in invoke("evaluate", "copies", "both.csv", *head).stderr
+    table(labelled / "others.csv", others)
+    assert "learned" not in invoke("evaluate", "copies", "others.csv", *head).stderr
 
 
 def test_the_head_says_how_good_it_is(invoke: Invoke, labelled: Path) -> None:
@@ -234,14 +253,19 @@ def test_a_calibration_is_for_its_head(invoke: Invoke, labelled: Path) -> None:
     assert calibrated.stdout != invoke("classify", "new", *head).stdout
     without = invoke("classify", "new", *SWAPPED, *CPU, "--calibration", "c.json")
     assert without.exit_code == 2
-    assert "was fitted for a head, and there is none" in without.stderr
+    # As `sha256sum` says it of the file.
+    file = labelled / "a.head.safetensors"
+    was = f"the head of warm, cold (SHA-256 {sha256(file.read_bytes()).hexdigest()[:12]}...)"
+    assert f"for {was}, and this run uses the prompts of warm, cold" in without.stderr
     invoke(*LEARN, "--overwrite", "--seed", "5")
+    now = f"the head of warm, cold (SHA-256 {sha256(file.read_bytes()).hexdigest()[:12]}...)"
     other = invoke("classify", "new", *head, "--calibration", "c.json")
-    assert "was fitted for another head" in other.stderr
+    assert now != was
+    assert f"for {was}, and this run uses {now}" in other.stderr
     plain = invoke("calibrate", "images", "truth.csv", *SWAPPED, *CPU, "-o", "d.json")
     assert plain.exit_code == 0
     mixed = invoke("classify", "new", *head, "--calibration", "d.json")
-    assert "was fitted for prompts, and there is a head" in mixed.stderr
+    assert f"for the prompts of warm, cold, and this run uses {now}" in mixed.stderr
 
 
 def test_the_manifest_knows_the_head_and_resume_compares_it(invoke: Invoke, labelled: Path) -> None:

@@ -16,7 +16,7 @@ from clipcls.errors import HeadError
 from clipcls.evaluation.bootstrap import Floats
 from clipcls.evaluation.trial import Trial
 from clipcls.evaluation.truth import Truth, find_truth
-from clipcls.heads import Head
+from clipcls.heads import Head, sketches
 from clipcls.learning.curve import Point, learning_curve
 from clipcls.learning.examples import Examples
 from clipcls.learning.fitting import Fitted, fit_head
@@ -129,7 +129,9 @@ def learn(
         ),
         curve=tuple(curve),
     )
-    head = found.head if judged.is_better else _zero_shot_head(classifier, found.head)
+    head = _zero_shot_head(classifier, found.head)
+    if judged.is_better:
+        head = replace(found.head, examples=sketches(embeddings))
     return replace(found, head=replace(head, figures=_document(found)))
 
 
