@@ -49,8 +49,9 @@ from clipcls.options import (
     Precision,
     RuntimeOptions,
     ScoringOptions,
+    UnknownOptions,
 )
-from clipcls.outputs.manifest import manifest_path
+from clipcls.outputs.manifest import COMPARED, difference, manifest_path
 from clipcls.outputs.parquet import ParquetWriter
 from clipcls.outputs.sink import open_sink
 from clipcls.question import Inputs, ModelChoice, Question
@@ -271,18 +272,22 @@ def test_a_kill_between_the_last_two_renames_is_mended(colours: Path, out: Path)
 CHANGES: list[tuple[Callable[[Job], Job], str]] = [
     (
         lambda j: changed(j, "question", labels=make_labels(["red", "blue", "green"])),
-        r'prompts has another order: \["red", "green", "blue"\], now \["red", "blue", "green"\]',
+        "labels was in the order 'red', 'green', 'blue' and is now 'red', 'blue', 'green'",
     ),
     (
         lambda j: changed(j, "question", labels=make_labels(["red", "green", "grey"])),
-        r'prompts is now without \["blue"\] and with \["grey"\]',
+        "the list of labels is now without 'blue' and with 'grey'",
     ),
-    (lambda j: changed(j, "question", templates=("a <>",)), r'prompts\.red was \["a photo of a'),
-    (lambda j: changed(j, "question", scoring=ScoringOptions(threshold=0.9)), r"scoring\.thresh"),
+    (lambda j: changed(j, "question", templates=("a <>",)), r"for 'red' was \[\"a photo of a"),
     (
-        lambda j: changed(j, "output", logits=True),
-        r"output\.logits was false and is now true",
+        lambda j: changed(j, "question", scoring=ScoringOptions(threshold=0.9)),
+        "--threshold was not given and is now 0.9",
     ),
+    (
+        lambda j: changed(j, "question", scoring=ScoringOptions(unknown=UnknownOptions())),
+        "--unknown was not given and is now given",
+    ),
+    (lambda j: changed(j, "output", logits=True), "--logits was not given and is now given"),
 ]
 
 
@@ -303,10 +308,35 @@ def test_another_run_is_not_resumed(
     assert {p.name: p.read_bytes() for p in out.parent.iterdir() if p.is_file()} == before
 
 
+def test_whatever_differs_is_said_in_the_words_of_users(colours: Path, out: Path) -> None:
+    """Also what is described one day: a key of a manifest without such words fails here."""
+    scoring = ScoringOptions(unknown=UnknownOptions())
+    classify(job(colours, out, scoring=scoring))
+    described = json.loads(manifest_path(out).read_text())
+
+    def check(part: dict[str, Any], key: str) -> None:
+        before = part[key]
+        if isinstance(before, dict) and before:
+            for inner in before:
+                check(before, inner)
+            return
+        part[key] = "something else"
+        found = difference(was, {name: described[name] for name in COMPARED})
+        assert re.match("--|the .* (was|is) ", found or ""), found
+        part[key] = before
+
+    was = json.loads(json.dumps(described))
+    for key in COMPARED:
+        check(described, key)
+    assert difference(was, described) is None
+    described["output"]["keep"] = {"id": "int64"}
+    assert difference(was, {"output": described["output"]}) == "--keep is now with 'id'"
+
+
 def test_another_model_is_not_resumed(colours: Path, out: Path) -> None:
     first = job(colours, out)
     classify(first, stops_after=1)
-    with pytest.raises(ResumeError, match=r"model\.fingerprint was .*--overwrite"):
+    with pytest.raises(ResumeError, match=r"weights or preprocessing of the model .*--overwrite"):
         classify(resuming(first), encoder=FakeEncoder(logit_scale=20))
 
 
@@ -469,7 +499,7 @@ def test_another_precision_is_named_and_not_only_its_fingerprint(
     first = job(colours, tmp_path / "out.csv")
     classify(first, stops_after=1)
     runtime = dataclasses.replace(first.model.runtime, precision=Precision.BF16)
-    with pytest.raises(ResumeError, match=r'model\.precision was "fp32" and is now "bf16"'):
+    with pytest.raises(ResumeError, match=r"\(--precision\) was fp32 and is now bf16"):
         classify(changed(resuming(first), "model", runtime=runtime))
 
 
@@ -680,7 +710,7 @@ def test_another_named_model_does_not_end_what_mini_began(
 ) -> None:
     again = stopped(unnamed(job(colours, out)))
     cache_fast(hub_cache)
-    with pytest.raises(ResumeError, match=f'model.name was "mini" and is now "{FAST}"'):
+    with pytest.raises(ResumeError, match=rf"\(--model\) was mini and is now {FAST}"):
         run(changed(again, "model", word="fast"))
 
 

@@ -278,7 +278,7 @@ def test_the_manifest_knows_the_head_and_resume_compares_it(invoke: Invoke, labe
     invoke(*LEARN, "--overwrite", "--method", "probe")
     refused = invoke(*run, "--resume")
     assert refused.exit_code == 2
-    assert "head was" in refused.stderr
+    assert "--head is another one" in refused.stderr
 
 
 def test_a_head_names_its_model(invoke: Invoke, labelled: Path) -> None:

@@ -51,10 +51,10 @@ def test_a_resumed_run_needs_the_same_words_and_threshold(
     before = out.read_bytes()
     assert invoke(*own).exit_code == 0
     refused = invoke(*own, "--unknown-threshold", "0.4")
-    assert (refused.exit_code, "scoring.unknown.threshold" in refused.stderr) == (2, True)
-    assert "lexicon" in invoke(*asked).stderr
+    assert (refused.exit_code, "--unknown-threshold was" in refused.stderr) == (2, True)
+    assert "--unknown-words was given and is now not given" in invoke(*asked).stderr
     words.write_text("green\n", encoding="utf-8")
-    assert "scoring.unknown.words" in invoke(*own).stderr
+    assert "--unknown-words is another one" in invoke(*own).stderr
     assert out.read_bytes() == before
 
 

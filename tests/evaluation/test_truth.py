@@ -121,6 +121,16 @@ def test_where_no_image_can_be_unknown_that_is_no_advice(tmp_path: Path, where: 
         truth_of(tmp_path, ["cat"], "cat,dog", mapping=(("cow", "unknown"),), **{where: True})
 
 
+@pytest.mark.parametrize("labels", ["glasses,no-glasses", None])
+def test_a_mapped_number_may_be_written_otherwise(tmp_path: Path, labels: str | None) -> None:
+    mapping = (("-1", "no-glasses"), ("1.0", "glasses"))
+    truth = truth_of(tmp_path, ["1", "-1.0", "1.0", "-1"], labels, mapping=mapping)
+    assert single(truth) == ["glasses", "no-glasses"] * 2
+    assert set(truth.names) == {"glasses", "no-glasses"}
+    with pytest.raises(OptionError, match=r"1\.5"):
+        truth_of(tmp_path, ["1", "1.5"], "glasses,no-glasses", mapping=mapping)
+
+
 @pytest.mark.parametrize("labels", ["cat,dog", None])
 def test_unknown_is_no_label_to_learn(tmp_path: Path, labels: str | None) -> None:
     truth = truth_of(tmp_path, ["cat", "Unknown", "dog", "cow"], labels, to_learn=True)

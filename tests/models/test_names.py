@@ -131,7 +131,7 @@ def test_path_that_does_not_exist_says_so(word: str) -> None:
         resolve_model(word)
 
 
-@pytest.mark.parametrize("word", ["hf-hub:", "hf-hub:a/b/c", "hf-hub:a b"])
+@pytest.mark.parametrize("word", ["hf-hub:", "hf-hub:a", "hf-hub:a/b/c", "hf-hub:a b"])
 def test_malformed_hub_address_is_refused(word: str) -> None:
     with pytest.raises(UnknownModelError, match="hf-hub:OWNER/NAME"):
         resolve_model(word)

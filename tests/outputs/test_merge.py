@@ -191,13 +191,13 @@ def test_what_is_no_shard_is_named(images: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model": {"name": "other"}}, "model is now without"),
-        ({"decode": {"fit": "pad"}}, "decode is now without"),
-        ({"device_kind": "cuda"}, 'device_kind was "cpu" and is now "cuda"'),
-        ({"listed": 9}, "listed was 8 and is now 9"),
-        ({"inputs_sha256": "0"}, "inputs_sha256 was"),
-        ({"shard": "2/3"}, "shards was 2 and is now 3"),
-        ({"output": {"format": "jsonl"}}, "output is now without"),
+        ({"model": {"name": "other"}}, "the model (--model) was"),
+        ({"decode": {"fit": "pad"}}, "--fit was model and is now pad"),
+        ({"device_kind": "cuda"}, "the device (--device) was cpu and is now cuda"),
+        ({"listed": 9}, "the number of images was 8 and is now 9"),
+        ({"inputs_sha256": "0" * 64}, "the list of images is another one"),
+        ({"shard": "2/3"}, "the number of shards was 2 and is now 3"),
+        ({"output": {"format": "jsonl"}}, "--format was csv and is now jsonl"),
     ],
 )
 def test_shards_of_different_runs_are_told_apart(
@@ -211,7 +211,7 @@ def test_shards_of_different_runs_are_told_apart(
 def test_mixed_formats_are_refused(images: Path, tmp_path: Path) -> None:
     paths = [in_shards(images, tmp_path, 2, suffix)[i] for i, suffix in enumerate(("csv", "jsonl"))]
     assert problems(paths) == [
-        'part-2.jsonl is of another run than part-1.csv: output.format was "csv" and is now "jsonl"'
+        "part-2.jsonl is of another run than part-1.csv: --format was csv and is now jsonl"
     ]
 
 
@@ -279,7 +279,7 @@ def test_a_shard_is_resumed_as_itself_only(images: Path, tmp_path: Path) -> None
     rows = len(read_results(one))
     assert classify(changed(again, "inputs", shard=Shard(1, 2))).resumed == rows
     for other in (None, Shard(2, 2), Shard(1, 3)):
-        with pytest.raises(ResumeError, match='shard was "1/2"'):
+        with pytest.raises(ResumeError, match="--shard was 1/2 and is now"):
             classify(changed(again, "inputs", shard=other))
     save_colours(images / "more", ["red"])
     with pytest.raises(ResumeError, match="of 8 images, the inputs now have 9"):

@@ -212,6 +212,7 @@ def _settled(
     """Turn truth values into labels and choose which images take part."""
     cells = [_parts(pair.value, options.multi_label) for pair in pairs]
     seen = Counter(value for cell in cells for value in cell)
+    options = replace(options, mapping=_with_numbers(options.mapping, seen))
     notes = list(report.notes)
     chosen = tuple(labels) if labels else _labels_of(seen, options, notes)
     known = _value_map(seen, chosen, options)
@@ -346,7 +347,7 @@ def _value_map(
         mapping[value] = name
     numbered: dict[int | None, str] = dict(enumerate(c.name for c in options.class_names))
     for value in values:
-        name, of_number = by_name(value), numbered.get(_class_number(value))
+        name, of_number = by_name(value), numbered.get(_whole_number(value))
         if name is None and of_number is not None:
             name = by_name(of_number)
         if name is not None and value not in mapping:
@@ -354,8 +355,19 @@ def _value_map(
     return mapping
 
 
-def _class_number(value: str) -> int | None:
-    match = re.fullmatch(r"(\d{1,9})(\.0*)?", value)
+def _with_numbers(
+    mapping: tuple[tuple[str, str], ...], values: Iterable[str]
+) -> tuple[tuple[str, str], ...]:
+    """Add the values that are a mapped number otherwise written: tables may hold `1.0` for `1`."""
+    given = dict(mapping)
+    numbers = {_whole_number(value): label for value, label in mapping}
+    alike = {value: _whole_number(value) for value in values if value not in given}
+    more = [(v, numbers[n]) for v, n in alike.items() if n is not None and n in numbers]
+    return (*mapping, *more)
+
+
+def _whole_number(value: str) -> int | None:
+    match = re.fullmatch(r"([+-]?\d{1,9})(\.0*)?", value)
     return int(match[1]) if match else None
 
 

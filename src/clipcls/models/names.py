@@ -135,7 +135,7 @@ def _named(word: str) -> ModelSpec | None:
         return preset(word).noted(*shadow)
     if word.startswith(HUB_PREFIX):
         repository = word.removeprefix(HUB_PREFIX)
-        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository):
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
             raise UnknownModelError(f"{word} is no hub address, write hf-hub:OWNER/NAME")
         if repository.lower() in PUBLISHED["transformers_repositories"]:
             raise UnknownModelError(f"{word} {_meant(repository)}")

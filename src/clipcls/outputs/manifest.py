@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +23,16 @@ from numpy.typing import NDArray
 from clipcls.errors import ResumeError
 from clipcls.outputs.base import move_into_place
 from clipcls.records import RunReport
-from clipcls.text import printable_path
+from clipcls.text import listed, printable_path, visible
 
 VERSION = 1
 """Version of the layout of the file."""
 
 COMPARED = (
-    *("versions", "prompts", "head", "scoring", "decode", "output", "shard", "device_kind"),
+    *("prompts", "head", "scoring", "decode", "output", "shard", "versions", "device_kind"),
     "model",
 )
-"""The keys that must be equal for two runs to give equal rows."""
+"""The keys that must be equal for two runs to give equal rows; what users choose comes first."""
 
 SUMMARY = ("images", "failed", "counts", "reasons", "skipped", "skipped_paths")
 """Keys that the manifest of a complete output has besides."""
@@ -39,6 +40,55 @@ SUMMARY = ("images", "failed", "counts", "reasons", "skipped", "skipped_paths")
 OF_SHARD = ("listed", "places")
 """Keys that the manifest of a complete shard has besides: how many images all shards have together,
 and where among them its own are, as `packed` gives it."""
+
+_Words: TypeAlias = "str | tuple[str, str] | Mapping[str, _Words]"
+_WORDS: Mapping[str, _Words] = {
+    "prompts": ("the list of labels", "the list of prompts for '{}'"),
+    "head": "--head",
+    "scoring": {
+        "multi_label": "--multi-label",
+        "threshold": "--threshold",
+        "margin": "--margin",
+        "calibration": "--calibration",
+        "unknown": {
+            "": "--unknown",
+            "words": "--unknown-words",
+            "threshold": "--unknown-threshold",
+        },
+    },
+    "decode": {
+        "max_megapixels": "--max-megapixels",
+        "truncated": "--truncated",
+        "fit": "--fit",
+        "decoding": "--decode",
+    },
+    "output": {
+        "format": "--format",
+        "top_k": "--top-k",
+        "logits": "--logits",
+        "similarities": "--similarities",
+        "keep": ("--keep", "the type of the column '{}'"),
+    },
+    "shard": "--shard",
+    "shards": "the number of shards",
+    "versions": {
+        "clipcls": "the version of clipcls",
+        "open_clip": "the version of open_clip",
+        "torch": "the version of torch",
+        "lexicon": "the list of nouns of --unknown",
+    },
+    "device_kind": "the device (--device)",
+    "model": {
+        "name": "the model (--model)",
+        "precision": "the precision (--precision)",
+        "fingerprint": "the weights or preprocessing of the model",
+    },
+    "listed": "the number of images",
+    "inputs_sha256": "the list of images",
+}
+"""Key of a manifest -> what the user calls it; of names that the user chose, all and each."""
+
+_is_digest = re.compile("[0-9a-f]{32,}").fullmatch
 
 
 def manifest_path(output: Path) -> Path:
@@ -132,11 +182,10 @@ def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any], where: Path) 
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """Return the first difference in the keys that `new` has, as a clause with both values."""
+    """Return the first difference in the keys that `new` has, as a clause in the user's words."""
     # Through JSON, so that tuples and lists or 1 and 1.0 do not count as differences.
     plain = json.loads(json.dumps(new))
-    differences = (_first_difference(old.get(key), plain[key], key) for key in plain)
-    return next((found for found in differences if found is not None), None)
+    return _first_difference({key: old.get(key) for key in plain}, plain, _WORDS)
 
 
 def summary(report: RunReport, inputs_sha256: str) -> dict[str, Any]:
@@ -205,20 +254,39 @@ def unpacked(text: str, count: int) -> NDArray[np.uint64]:
     return np.cumsum(np.ascontiguousarray(by_byte.T).view("<u8").ravel(), dtype=np.uint64)
 
 
-def _first_difference(old: Any, new: Any, place: str) -> str | None:
-    """Return the first difference as a sentence, None when there is none."""
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        return None if old == new else f"{place} was {_shown(old)} and is now {_shown(new)}"
-    added = [key for key in new if key not in old]
-    removed = [key for key in old if key not in new]
-    if added or removed:
-        parts = [f"without {_shown(removed)}"] if removed else []
-        parts += [f"with {_shown(added)}"] if added else []
-        return f"{place} is now {' and '.join(parts)}"
-    if list(old) != list(new):
-        return f"{place} has another order: {_shown(list(old))}, now {_shown(list(new))}"
-    differences = (_first_difference(old[key], new[key], f"{place}.{key}") for key in new)
-    return next((found for found in differences if found is not None), None)
+def _first_difference(old: Any, new: Any, words: _Words) -> str | None:
+    """Return the first difference as a clause in the user's words, None when there is none."""
+    if isinstance(old, dict) and isinstance(new, dict) and not isinstance(words, str):
+        if isinstance(words, tuple):
+            if list(old) != list(new):
+                return _other_names(old, new, words[0])
+            words = {name: words[1].format(visible(name)) for name in new}
+        parts = ((old.get(key), new.get(key), words.get(key, key)) for key in {**new, **old})
+        return next((found for part in parts if (found := _first_difference(*part))), None)
+    if old == new:
+        return None
+    if not isinstance(words, str):
+        words = words[0] if isinstance(words, tuple) else words.get("", "a setting")
+    before, now = map(_value, (old, new))
+    return f"{words} is another one" if before == now else f"{words} was {before} and is now {now}"
+
+
+def _other_names(old: Mapping[str, Any], new: Mapping[str, Any], words: str) -> str:
+    if set(old) == set(new):
+        return f"{words} was in the order {listed(old)} and is now {listed(new)}"
+    removed = [name for name in old if name not in new]
+    added = [name for name in new if name not in old]
+    parts = [f"without {listed(removed)}"] if removed else []
+    parts += [f"with {listed(added)}"] if added else []
+    return f"{words} is now {' and '.join(parts)}"
+
+
+def _value(value: Any) -> str:
+    if value is None or value is False:
+        return "not given"
+    if value is True or isinstance(value, dict) or _is_digest(str(value)):
+        return "given"
+    return visible(value) if isinstance(value, str) else _shown(value)
 
 
 def _shown(value: Any) -> str:
