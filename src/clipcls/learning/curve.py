@@ -10,7 +10,7 @@ import numpy as np
 from clipcls.evaluation.bootstrap import Bools, Figure, Floats
 from clipcls.learning.examples import Examples
 from clipcls.learning.fitting import fit_head
-from clipcls.learning.judging import Judged, counting, cross_validated, paired
+from clipcls.learning.judging import Judged, cross_validated, paired
 from clipcls.options import HeadMethod
 
 FLAT = 0.02
@@ -48,10 +48,8 @@ def learning_curve(
         seed: As for `judge`.
     """
     most = int(examples.per_label.max() * (judged.folds - 1) / judged.folds)
-    counted = counting(examples)
-    truth = examples.truth[counted]
-    groups = None if examples.groups is None else examples.groups[counted]
-    zero_shot = (examples.zero_shot_logits[counted].argmax(axis=1) == truth).astype(np.float64)
+    judges = examples.part(examples.counted)
+    zero_shot = (judges.zero_shot_logits.argmax(axis=1) == judges.truth).astype(np.float64)
     before: Floats | None = None
     for size in (most >> halvings for halvings in reversed(range(most.bit_length()))):
 
@@ -61,9 +59,9 @@ def learning_curve(
         right = judged.right
         if size < most:
             logits, _ = cross_validated(examples, seed, learned)
-            right = (logits[:, counted].argmax(axis=2) == truth).mean(axis=0)
-        accuracy = paired(zero_shot, right, groups)["head"]
-        gain = None if before is None else paired(before, right, groups)["difference"]
+            right = (logits[:, examples.counted].argmax(axis=2) == judges.truth).mean(axis=0)
+        accuracy = paired(zero_shot, right, judges.groups)["head"]
+        gain = None if before is None else paired(before, right, judges.groups)["difference"]
         yield Point(size, accuracy, gain)
         before = right
 

@@ -49,6 +49,11 @@ class Examples:
         )
 
     @property
+    def counted(self) -> Bools:
+        """(N,) bool, whether figures may be made of an image."""
+        return np.ones(len(self), dtype=bool) if self.counts is None else self.counts
+
+    @property
     def zero_shot_logits(self) -> Floats:
         """(N, C) logits of the zero-shot classifier, which never takes a label without prompts."""
         return np.where(self.prompted, self.zero_shot(self.embeddings), -np.inf)

@@ -101,13 +101,16 @@ def _as_large(linear: Linear, examples: Examples) -> Linear:
 
 def _probe(examples: Examples, parts: Ints, rests: Sequence[Examples]) -> Fitted:
     """Choose C, from strong shrinkage on, until the log loss on the folds rises."""
+    from scipy.special import logsumexp
+
     best, temperature, least = 1.0, 1.0, np.inf
     paths = [_path(rest) for rest in rests]
     for strength in _STRENGTHS if paths else ():
         logits, judged = _held_out(examples, parts, [next(path) for path in paths])
         truth = examples.truth[judged]
         heat, _ = fit(logits[judged], truth)
-        loss = _log_loss(logits[judged] / heat, truth)
+        scaled = logits[judged] / heat
+        loss = float((logsumexp(scaled, axis=1) - scaled[np.arange(len(truth)), truth]).mean())
         if loss >= least:
             break
         best, temperature, least = strength, heat, loss
@@ -169,10 +172,3 @@ def mixture(logits: Floats, truth: Ints) -> tuple[float, float]:
 
     found = minimize(loss, prior, jac=True, method="L-BFGS-B", bounds=[(1e-3, None), (0.0, None)]).x
     return float(found[0]), float(found[1])
-
-
-def _log_loss(logits: Floats, truth: Ints) -> float:
-    """Return the mean log loss of (N, C) logits."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    own = np.take_along_axis(shifted, truth[:, None], axis=1).ravel()
-    return float((np.log(np.exp(shifted).sum(axis=1)) - own).mean())

@@ -15,7 +15,6 @@ import numpy as np
 
 from clipcls.evaluation.bootstrap import (
     RESAMPLES,
-    Bools,
     Figure,
     Floats,
     Ints,
@@ -83,19 +82,15 @@ def judge(examples: Examples, method: HeadMethod, seed: int = 0) -> Judged:
     logits, parts = cross_validated(
         examples, seed, lambda part, number: fit_head(part, chosen, number).logits
     )
-    counted = counting(examples)
-    truth = examples.truth[counted]
-    sides = [
-        np.broadcast_to(examples.zero_shot_logits[counted], logits[:, counted].shape),
-        logits[:, counted],
-    ]
-    right = [(side.argmax(axis=2) == truth).mean(axis=0) for side in sides]
-    scores = [_scores(side, truth) for side in sides]
-    groups = None if examples.groups is None else examples.groups[counted]
-    found = paired(right[0], right[1], groups)
+    judges = examples.part(examples.counted)
+    by_head = logits[:, examples.counted]
+    sides = [np.broadcast_to(judges.zero_shot_logits, by_head.shape), by_head]
+    right = [(side.argmax(axis=2) == judges.truth).mean(axis=0) for side in sides]
+    scores = [_scores(side, judges.truth) for side in sides]
+    found = paired(right[0], right[1], judges.groups)
     errors = [calibration_error(s)(np.ones((1, len(s))))["calibration_error"] for s in scores]
     return Judged(
-        images=int(counted.sum()),
+        images=len(judges),
         folds=int(parts.max()) + 1,
         repeats=len(logits),
         zero_shot=found["zero_shot"],
@@ -131,11 +126,6 @@ def cross_validated(
             unlike = seed + repeat * FOLDS + number
             logits[repeat, held] = learned(examples.part(~held), unlike)(examples.embeddings[held])
     return logits, cuts[0]
-
-
-def counting(examples: Examples) -> Bools:
-    """Return (N,) bool: which images figures may be made of."""
-    return np.ones(len(examples), dtype=bool) if examples.counts is None else examples.counts
 
 
 def _scores(logits: Floats, truth: Ints) -> Scores:

@@ -6,7 +6,7 @@ Shapes: N images, C labels, D dimensions.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +73,7 @@ class Learned:
     per_label: dict[str, int]
     failures: tuple[Failure, ...] = ()
     duplicates: tuple[tuple[str, str], ...] = ()
-    curve: tuple[Point, ...] = field(default=())
+    curve: tuple[Point, ...] = ()
 
 
 def learn(
@@ -107,19 +107,22 @@ def learn(
     question = Question(asked, trial.templates, trial.scoring)
     classifier = ask(question, trial.model, trial.inputs.decode, encoder)
     records = _embedded(classifier, truth, observer)
-    kept = [place for place, record in enumerate(records) if isinstance(record, Embedded)]
+    embedded = {i: record for i, record in enumerate(records) if isinstance(record, Embedded)}
+    kept = list(embedded)
     failures = tuple(record for record in records if isinstance(record, Failure))
     if failures:
         _check_teaching(truth, kept, failures[0])
-    vectors = [records[place].embedding for place in kept]  # type: ignore[union-attr]
-    embeddings = np.stack(vectors).astype(np.float64)
+    embeddings = np.stack([record.embedding for record in embedded.values()]).astype(np.float64)
     examples, axes = _examples(classifier, truth, kept, embeddings)
     judged = judge(examples, options.method, options.seed)
     fitted = fit_head(examples, options.method, options.seed)
     curve = learning_curve(examples, options.method, judged, options.seed) if options.curve else ()
-    paths = [records[place].path for place in kept]
+    paths = [record.path for record in embedded.values()]
+    linear = fitted.linear
+    if axes is not None:
+        linear = Linear(linear.weights @ axes.T, linear.biases)
     found = Learned(
-        head=_head(classifier, trial, truth, _full(fitted, axes)),
+        head=_head(classifier, trial, truth, replace(fitted, linear=linear)),
         fitted=fitted,
         judged=judged,
         per_label=dict(zip(truth.names, examples.per_label.tolist(), strict=True)),
@@ -224,14 +227,6 @@ def _examples(
         counts=counts if counts.any() else None,
     )
     return examples, axes
-
-
-def _full(fitted: Fitted, axes: Floats | None) -> Fitted:
-    """Return the head in the dimensions of the model."""
-    if axes is None:
-        return fitted
-    linear = Linear(fitted.linear.weights @ axes.T, fitted.linear.biases)
-    return replace(fitted, linear=linear)
 
 
 def _head(classifier: Classifier, trial: Trial, truth: Truth, fitted: Fitted) -> Head:
