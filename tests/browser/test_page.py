@@ -240,6 +240,57 @@ def test_three_labels_by_keyboard_are_kept_downloaded_and_evaluated(
     assert "no row was drawn at random" in told.err.lower()
 
 
+def test_an_image_can_be_set_to_unknown_where_the_run_had_it(
+    browser: Browser, opened: Opened, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = pictures(tmp_path / "in", 3)
+    out, page = tmp_path / "out.csv", tmp_path / "report" / "index.html"
+    cells = ["red,0.9,0.9,0.1,0.2", "unknown,0.7,0.7,0.3,0.6", "blue,0.6,0.4,0.6,0.3"]
+    lines = [f"{path},{cell},," for path, cell in zip(paths, cells, strict=True)]
+    out.write_text(
+        "\n".join(["path,prediction,probability,red,blue,p_unknown,note,error", *lines, ""])
+    )
+    write_page(read_subject(out), page)
+    browser.open(page)
+    browser.one(".tile[data-image='0']").click()
+    assert browser.texts("#viewer-truth option") == ["not labelled", "red", "blue", "unknown"]
+    browser.press("1", "\ue014", "0", "\ue014")
+    browser.all("#viewer-bars button")[-1].click()
+    assert browser.one("#viewer-verdict").text == "✕ blue, in truth unknown"
+    browser.press("\ue00c")
+    labels = browser.downloaded("labels.csv")
+    assert [row["label"] for row in rows(labels)] == ["red", "unknown", "unknown"]
+    with pytest.raises(SystemExit) as ended:
+        app(["evaluate", "--predictions", str(out), str(labels), "--json"])
+    assert ended.value.code == 0
+    told = json.loads(capsys.readouterr().out)["unknown"]
+    assert (told["known"], told["unknown"], told["unknown_found"]["value"]) == (1, 2, 0.5)
+
+    browser = opened(subject_of(paths))
+    browser.one(".tile[data-image='0']").click()
+    assert "unknown" not in browser.texts("#viewer-truth option")
+    browser.press("0")
+    assert browser.texts(".truth.own") == []
+
+
+def test_an_evaluation_with_unknown_images_counts_them_apart(
+    opened: Opened, tmp_path: Path
+) -> None:
+    paths = pictures(tmp_path / "in", 3)
+    records = [
+        prediction(0, paths[0], COLOURS, [0.9, 0.05, 0.05]),
+        prediction(1, paths[1], COLOURS, [0.5, 0.3, 0.2], unknown=True),
+        prediction(2, paths[2], COLOURS, [0.6, 0.3, 0.1]),
+    ]
+    truth = [("red",), ("unknown",), ("unknown",)]
+    browser = opened(Subject("predictions.csv", COLOURS, records, truth))
+    assert browser.texts("#accuracy") == [": 1 of 1 image right (100.0 %)"]
+    # The mistake first, then by probability.
+    assert browser.texts(".verdict") == ["✕", "✓", "✓"]
+    browser.one("#matrix button[aria-label='1 image of unknown taken for red']").click()
+    assert names(browser) == [Path(paths[2]).name]
+
+
 def test_labels_of_another_report_are_not_mixed_in(browser: Browser, tmp_path: Path) -> None:
     paths = pictures(tmp_path / "in", 4)
     first = write_page(subject_of(paths), tmp_path / "a" / "index.html")

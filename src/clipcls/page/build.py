@@ -227,6 +227,7 @@ def _html(
         facts=facts_of(subject),
         has_truth=subject.truth is not None,
         multi_label=subject.multi_label,
+        takes_unknown=content["takesUnknown"],
         style=style,
         scripts=scripts,
         policy=_policy(style, scripts),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from clipcls.columns import CHANCE, CHOSEN_BY, PERSON, QUEUE
+from clipcls.evaluation.unknown import is_unknown
 from clipcls.page.queue import rounds, teaching
 from clipcls.page.subject import Subject
 from clipcls.page.thumbnails import Thumbnail
@@ -79,7 +80,10 @@ def content_of(subject: Subject) -> dict[str, Any]:
         "rounds": [queued(part) for part in rounds(confidence)],
         "teaching": queued(teaching(known, margin, TEACHING)),
     }
-    return {**content, "digest": digest, "queue": queue, "chosenBy": column}
+    asked = any(p.p_unknown is not None for p in predictions)
+    takes_unknown = asked or any(is_unknown(labels, subject.labels) for labels in truth or ())
+    more = {"queue": queue, "chosenBy": column, "takesUnknown": takes_unknown}
+    return {**content, "digest": digest, **more}
 
 
 def shown(content: Mapping[str, Any], made: Sequence[Thumbnail], folder: str) -> dict[str, Any]:

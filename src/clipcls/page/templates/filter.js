@@ -173,9 +173,10 @@ function drawConfusion() {
   }
   byId("confusion").hidden = data.multiLabel || !counts.size;
   if (byId("confusion").hidden) return;
-  const judged = [...counts.values()].reduce((a, b) => a + b, 0);
+  // As in the figures of clipcls evaluate, images of none of the labels are not among them.
+  const judged = [...counts].reduce((sum, [key, count]) => sum + (key.startsWith(`${NONE},`) ? 0 : count), 0);
   const right = data.labels.reduce((sum, _, place) => sum + (counts.get(`${place},${place}`) || 0), 0);
-  byId("accuracy").textContent = data.truth ? `: ${number(right)} of ${images(judged)} right (${percent(right / judged)})` : "";
+  byId("accuracy").textContent = data.truth && judged ? `: ${number(right)} of ${images(judged)} right (${percent(right / judged)})` : "";
   const known = [...counts.keys()].map((key) => key.split(",").map(Number));
   const own = [...new Set(known.flat())].sort((a, b) => a - b);
   byId("matrix").replaceChildren(own.length <= MOST_CELLS ? confusionTable(own, counts) : confusionList(counts));
@@ -195,7 +196,7 @@ function cellButton(truth, predicted, count) {
 function confusionTable(own, counts) {
   const head = make("tr", {}, make("th", { class: "corner", text: "true ↓ predicted →" }),
     ...own.map((place) => make("th", { scope: "col" }, make("span", { text: names[place] }))));
-  const rows = own.filter((place) => place < data.labels.length).map((truth) => {
+  const rows = own.filter((place) => place < NONE || data.takesUnknown).map((truth) => {
     const row = own.map((predicted) => counts.get(`${truth},${predicted}`) || 0);
     const sum = row.reduce((a, b) => a + b, 0);
     return make("tr", {}, make("th", { scope: "row", text: names[truth] }), ...row.map((count, i) => {

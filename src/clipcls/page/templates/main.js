@@ -24,8 +24,8 @@ function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
   const help = byId("help").open;
   const image = viewer.open ? current : document.activeElement?.dataset?.image;
-  if (/^[1-9]$/.test(event.key) && image !== undefined && !help) {
-    const label = keysOf(Number(image))[Number(event.key) - 1];
+  if (/^[0-9]$/.test(event.key) && image !== undefined && !help) {
+    const label = event.key === "0" ? choices[NONE] : keysOf(Number(image))[Number(event.key) - 1];
     if (label === undefined) return;
     if (viewer.open) choose(label);
     else setLabel(Number(image), label);

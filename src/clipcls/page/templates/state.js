@@ -3,6 +3,8 @@
 
 const data = JSON.parse(document.getElementById("content").textContent);
 const names = [...data.labels, data.unknown];
+const NONE = data.labels.length; // the place of `unknown`, which is of none of the labels
+const choices = [...data.labels.keys(), ...(data.takesUnknown ? [NONE] : [])];
 const total = data.paths.length;
 
 const byId = (id) => document.getElementById(id);

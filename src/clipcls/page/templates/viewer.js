@@ -83,7 +83,7 @@ function drawTruth() {
     : right === null ? `Predicted ${names[predicted]}` : right ? `✓ ${names[predicted]}` : `✕ ${names[predicted]}, in truth ${said(truth)}`;
   const choice = byId("viewer-truth");
   choice.replaceChildren(make("option", { value: "", text: data.multiLabel && truth ? said(truth) : "not labelled" }),
-    ...data.labels.map((name, place) => make("option", { value: place, text: `${data.multiLabel && truth?.includes(place) ? "✓ " : ""}${name}` })));
+    ...choices.map((place) => make("option", { value: place, text: `${data.multiLabel && truth?.includes(place) ? "✓ " : ""}${names[place]}` })));
   choice.value = !data.multiLabel && truth ? truth[0] : "";
   const keys = keysOf(image);
   const known = new Map();
@@ -91,16 +91,16 @@ function drawTruth() {
   // Labels that a key sets are there also where their probability does not show, and keep their place.
   const few = keys.length === data.labels.length;
   const bars = [...new Set(few ? keys : [...known.keys(), ...keys])];
-  byId("viewer-bars").replaceChildren(...bars.map((label) => bar(image, label, known.get(label) ?? null, keys, truth)));
+  byId("viewer-bars").replaceChildren(...[...bars, ...choices.slice(NONE)].map((label) => bar(image, label, known.get(label) ?? null, keys, truth)));
   const rest = data.labels.length - bars.length;
   const least = Math.min(...known.values(), 1);
   byId("viewer-rest").textContent = rest > 0 && predicted !== FAILED ? `${number(rest)} more ${rest === 1 ? "label" : "labels"} at ${percent(least)} or less` : "";
 }
 
 function bar(image, label, probability, keys, truth) {
-  const key = keys.indexOf(label);
+  const key = label === NONE ? 0 : keys.indexOf(label) + 1;
   const button = make("button", { type: "button", "aria-pressed": String(Boolean(truth?.includes(label))), on: { click: () => choose(label) } },
-    make("span", { class: "key" }, ...(key >= 0 ? [make("kbd", { text: key + 1 })] : [])),
+    make("span", { class: "key" }, ...(key || label === NONE ? [make("kbd", { text: key })] : [])),
     make("span", { class: "name", text: names[label] }),
     make("span", { class: "probability", text: probability === null ? (data.predicted[image] === FAILED ? "" : "–") : percent(probability) }),
     make("span", { class: "meter" }));
