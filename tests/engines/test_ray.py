@@ -205,6 +205,39 @@ def test_an_actor_killed_in_mid_run_costs_nothing(
     same_as_local(images, output)
 
 
+class Deadly(FakeEncoder):
+    """Kills its process each time a batch holds an image of that colour."""
+
+    def __init__(self, colour: tuple[int, int, int], deaths: Path) -> None:
+        super().__init__()
+        self._colour = np.array(colour, np.uint8)[:, None, None]
+        self._deaths = deaths
+
+    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if (batch == self._colour).all(axis=(1, 2, 3)).any():
+            with self._deaths.open("a") as log:
+                log.write(f"{os.getpid()}\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
+        return super().encode_images(batch)
+
+
+def test_a_batch_that_kills_the_actor_each_time_ends_the_run(
+    engine: RayEngine, images: Path, tmp_path: Path
+) -> None:
+    deadly = (1, 2, 3)
+    Image.new("RGB", (20, 20), deadly).save(images / "5-white.png")
+    output, deaths = tmp_path / "out.csv", tmp_path / "deaths"
+    with pytest.raises(EngineError, match="dies of the same batch each time"):
+        run(job(images, output), engine=engine, encoder=Deadly(deadly, deaths))
+    assert len(set(deaths.read_text().split())) == 4
+    # The rows before it are kept, and those of its own batch can be had.
+    assert (tmp_path / "out.csv.part").read_text().count("\n") == 1 + BATCH
+    report = run(job(images, output, resume=True), engine=engine, encoder=FakeEncoder())
+    assert report.resumed == BATCH
+    same_as_local(images, output)
+
+
 def test_images_in_an_archive_are_read_by_the_tasks(
     engine: RayEngine, images: Path, tmp_path: Path
 ) -> None:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipcls.classifier import ask
-from clipcls.engines.ray import RayEngine
+from clipcls.engines.ray import RayEngine, cut
 from clipcls.errors import OptionError, OutputError, ResumeError
-from clipcls.inputs.refs import ImageRef
+from clipcls.inputs.packed import PackedRefs
 from clipcls.observer import Observer
 from clipcls.outputs.manifest import check_same_run, model_of, packed, summary
 from clipcls.outputs.sink import Sink
@@ -42,12 +42,8 @@ class _Partition:
     """
 
     job: Job
-    refs: list[ImageRef] = field(default_factory=list)
+    refs: PackedRefs = field(init=False)
     complete: Mapping[str, Any] | None = None
-
-    def batches(self, size: int) -> list[list[ImageRef]]:
-        """Return its images as a run of its shard cuts them."""
-        return [self.refs[start : start + size] for start in range(0, len(self.refs), size)]
 
 
 def run_partitions(
@@ -81,6 +77,7 @@ def run_partitions(
     found = discovered(job.inputs)
     kept = found.tables.kept
     for partition in partitions:
+        partition.refs = PackedRefs(found.ref)
         with open_output(partition.job, classifier, kept) as sink:
             partition.complete = sink.complete
     inputs = Listed(job, found)
@@ -96,7 +93,7 @@ def run_partitions(
     report.model = classifier.name
     observer.started(classifier.prompts, inputs.total, report.resumed)
     waiting = [partition for partition in partitions if partition.complete is None]
-    batches = [batch for partition in waiting for batch in partition.batches(size)]
+    batches = (batch for partition in waiting for batch in cut(partition.refs, size))
     began = time.perf_counter()
     with closing(engine.scored(classifier, batches)) as scored:
         for partition in waiting:
@@ -104,7 +101,7 @@ def run_partitions(
                 asked = settings(partition.job, classifier.prompts, kept)
                 sink.begin({**asked, **described}, size)
                 own = RunReport(skipped=inputs.skipped, skipped_paths=inputs.skipped_paths)
-                mine = islice(scored, len(partition.batches(size)))
+                mine = islice(scored, -(-len(partition.refs) // size))
                 report.interrupted = _fill(sink, mine, (own, report), observer, should_stop)
                 if not report.interrupted:
                     places = packed(ref.index for ref in partition.refs)

@@ -15,6 +15,7 @@ import logging
 import os
 import pickle
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -122,10 +123,15 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         return _Scoring(self, classifier, refs, stages.batch_size, should_stop)
 
     def scored(
-        self, classifier: Classifier, batches: list[list[ImageRef]]
+        self, classifier: Classifier, batches: Iterable[list[ImageRef]]
     ) -> Generator[list[Record], None, None]:
-        """Yield the records of each batch, in their order."""
-        if not batches:
+        """Yield the records of each batch, in their order; all batches are taken first."""
+        # As objects they would take ten times the memory.
+        rows = [
+            {"batch": number, "refs": zlib.compress(pickle.dumps(batch), 1)}
+            for number, batch in enumerate(batches)
+        ]
+        if not rows:
             return
         device = self.device(classifier)
         runtime = RuntimeOptions(device.device, device.precision, device.batch_size)
@@ -137,15 +143,13 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         ray_data = self._ray.data
         told = set()
         with _explained(self._ray):
-            rows = [
-                {"batch": number, "refs": pickle.dumps(batch)}
-                for number, batch in enumerate(batches)
-            ]
+            actors = self._actors(len(rows))
             dataset = ray_data.from_items(rows, override_num_blocks=len(rows))
+            del rows  # they are in Ray's memory now
             dataset = dataset.map(_decoded, fn_kwargs={"work": work}, num_cpus=1).map(
                 _Actor,
                 fn_constructor_kwargs={"work": work},
-                compute=ray_data.ActorPoolStrategy(size=self._actors(len(rows))),
+                compute=ray_data.ActorPoolStrategy(size=actors),
                 num_gpus=self._gpus,
                 # Not one, as decoding has, or Ray Data would put both into one process, where a
                 # decoder could kill the model. On CPUs they share the cores, as in a local run.
@@ -200,6 +204,12 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
+def cut(refs: Iterable[ImageRef], size: int) -> Iterator[list[ImageRef]]:
+    """Yield references by batches, as a local run cuts them."""
+    left = iter(refs)
+    return iter(lambda: list(islice(left, size)), [])
+
+
 def copies(gpus: float, each: float) -> int:
     """Return how many copies of a model one machine holds, as Ray splits no copy over two GPUs.
 
@@ -227,7 +237,7 @@ class _Scoring:
     ) -> None:
         self._engine = engine
         self._classifier = classifier
-        self._refs = iter(refs)
+        self._refs = refs
         self._batch_size = batch_size
         self._should_stop = should_stop
         self.interrupted = False
@@ -237,12 +247,18 @@ class _Scoring:
 
     def batches(self) -> Iterator[list[Record]]:
         """Yield the records; all references are taken first."""
-        cut = list(iter(lambda: list(islice(self._refs, self._batch_size)), []))
-        with closing(self._engine.scored(self._classifier, cut)) as scored:
+        count = 0
+
+        def counted() -> Iterator[list[ImageRef]]:
+            nonlocal count
+            for count, batch in enumerate(cut(self._refs, self._batch_size), start=1):  # noqa: B007
+                yield batch
+
+        with closing(self._engine.scored(self._classifier, counted())) as scored:
             for done, records in enumerate(scored, start=1):
                 yield records
                 if self._should_stop():
-                    self.interrupted = done < len(cut)
+                    self.interrupted = done < count
                     return
 
     def close(self) -> None:
@@ -279,7 +295,7 @@ def _decoded(row: Mapping[str, Any], work: _Work) -> dict[str, Any]:
     """Read, decode and prepare a batch; a task of one CPU."""
     import ray
 
-    number, refs = int(row["batch"]), pickle.loads(row["refs"])
+    number, refs = int(row["batch"]), pickle.loads(zlib.decompress(row["refs"]))
     if ray.get(work.attempts.begin.remote("decode", number)):
         alone = ray.remote(num_cpus=1, max_retries=0)(_prepared)
         images = [_prepared_alone(ray, alone, ref, work) for ref in refs]
