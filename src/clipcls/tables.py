@@ -341,7 +341,7 @@ def show_curve(found: Learned, picture: Path) -> None:
     if (gain := last.gain) is not None:
         brought = f"{points(gain.value)} ({_interval(_DIFFERENCE, gain)})"
         console.print(
-            plain(f"From {steps[-1].examples} to {last.examples} of each label: {brought}")
+            plain(f"From {last.examples // 2} to {last.examples} of each label: {brought}")
         )
         if gain.low > 0:
             verdict = "The curve still rises beyond chance: labelling more should pay"

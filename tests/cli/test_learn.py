@@ -153,7 +153,7 @@ def test_groups_are_read_and_the_curve_is_drawn(invoke: Invoke, labelled: Path) 
     with Image.open(labelled / "a.curve.png") as picture:
         assert picture.width > 500
     curve = read_head(labelled / "a.head.safetensors").figures["curve"]
-    assert [point["examples"] for point in curve] == [1, 3, 6, 12]
+    assert [point["examples"] for point in curve] == [1, 2, 4, 6, 8, 12]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from clipcls.learning.fitting import fit_head
 from clipcls.learning.judging import Judged, cross_validated, paired
 from clipcls.options import HeadMethod
 
+_EXAMPLES = (1, 2, 4, 8, 16)
+
 FLAT = 0.02
 """Where twice the examples bring less accuracy than this for sure, more will hardly pay."""
 
@@ -24,7 +26,7 @@ class Point:
     Attributes:
         examples: Of each label at most.
         accuracy: Of heads learned from so many.
-        gain: Over the point before, on the same images; None at the first.
+        gain: Over half as many, on the same images; of the last point alone.
     """
 
     examples: int
@@ -37,9 +39,8 @@ def learning_curve(
 ) -> Iterator[Point]:
     """Yield the accuracy of heads learned from ever more of the examples, at last from all.
 
-    Each point has half the examples of the next one, so that the last gain is what twice as many
-    brought. All are judged on the same folds as the head itself; of the examples outside a fold, so
-    many of each label are drawn by chance. A label with fewer takes part with those it has.
+    All are judged on the same folds as the head itself; of the examples outside a fold, so many of
+    each label are drawn by chance. A label with fewer takes part with those it has.
 
     Args:
         examples: As for `judge`.
@@ -50,8 +51,8 @@ def learning_curve(
     most = int(examples.per_label.max() * (judged.folds - 1) / judged.folds)
     judges = examples.part(examples.counted)
     zero_shot = (judges.zero_shot_logits.argmax(axis=1) == judges.truth).astype(np.float64)
-    before: Floats | None = None
-    for size in (most >> halvings for halvings in reversed(range(most.bit_length()))):
+    half: Floats | None = None
+    for size in sorted({*_EXAMPLES, most // 2, most} & set(range(1, most + 1))):
 
         def learned(part: Examples, number: int, size: int = size) -> Callable[[Floats], Floats]:
             return fit_head(part.part(_drawn(part, size, number)), method, number).logits
@@ -60,10 +61,13 @@ def learning_curve(
         if size < most:
             logits, _ = cross_validated(examples, seed, learned)
             right = (logits[:, examples.counted].argmax(axis=2) == judges.truth).mean(axis=0)
+        if size == most // 2:
+            half = right
         accuracy = paired(zero_shot, right, judges.groups)["head"]
-        gain = None if before is None else paired(before, right, judges.groups)["difference"]
+        gain = None
+        if size == most and half is not None:
+            gain = paired(half, right, judges.groups)["difference"]
         yield Point(size, accuracy, gain)
-        before = right
 
 
 def _drawn(examples: Examples, count: int, seed: int) -> Bools:
