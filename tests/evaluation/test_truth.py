@@ -102,6 +102,13 @@ def test_labels_that_differ_in_spelling_only_need_the_exact_one(tmp_path: Path) 
         truth_of(tmp_path, ["CAT"], "cat,Cat")
 
 
+@pytest.mark.parametrize("labels", ["cat", None])
+def test_unknown_becomes_no_label_by_itself(tmp_path: Path, labels: str | None) -> None:
+    with pytest.raises(OptionError, match=r"the truth 'unknown' \(1 row\) is not among .*'cat'"):
+        truth_of(tmp_path, ["cat", "unknown"], labels)
+    assert truth_of(tmp_path, ["cat", "unknown"], "cat,unknown").names == ("cat", "unknown")
+
+
 def test_unknown_values_are_an_error_that_says_how_to_go_on(tmp_path: Path) -> None:
     with pytest.raises(OptionError) as caught:
         truth_of(tmp_path, ["cat", "cow", "cow", "pig", ""], "cat,dog")

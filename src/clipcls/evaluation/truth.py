@@ -285,9 +285,9 @@ def _labels_of(values: Iterable[str], options: TruthOptions, notes: list[str]) -
     if options.other_as_unknown and not targets:
         raise OptionError("--other-as unknown needs the labels that are meant: give --labels")
     mapped = {value for value, _ in options.mapping}
-    if options.unknown or options.to_learn:
-        mapped |= {value for value in values if value.lower() == UNKNOWN}
-    rest = sorted((value for value in values if value not in mapped), key=name_order)
+    # `unknown` stands for none of the labels, so it is one only where the user says so.
+    others = (value for value in values if value not in mapped and value.lower() != UNKNOWN)
+    rest = sorted(others, key=name_order)
     only_targets = targets and (options.ignore_unknown or options.other_as_unknown)
     names = list(dict.fromkeys([*targets, *(() if only_targets else rest)]))
     _check_no_numbers(names)
