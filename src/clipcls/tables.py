@@ -116,8 +116,9 @@ def _show_unknown(console: Console, found: UnknownFigures) -> None:
     found_share = percent(found.unknown_found.value)
     console.print(
         plain(
-            f"False positives: how many of the unknown are kept where {percent(RECALL)} of the known"
-            f" are. Predicted unknown: {found_share} of the unknown; kept: {kept} of the known"
+            f"False positives: how many of the unknown are kept where {percent(RECALL)} of the"
+            f" known are. Predicted unknown: {found_share} of the unknown; kept: {kept} of the"
+            " known"
         )
     )
 
