@@ -117,7 +117,7 @@ class Writer:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with suppress(InputError):
-                for name in read_index(folder).values():
+                for name in pictures_of(read_index(folder)).values():
                     (folder / name).unlink(missing_ok=True)
             (folder / INDEX).unlink(missing_ok=True)
         except OSError as error:
@@ -190,27 +190,23 @@ def _entry(found: Explanation | Failure) -> dict[str, Any]:
     }
 
 
-def read_asked(folder: Path) -> dict[str, Any]:
-    """Return `prompts` and `head` of a folder of explanations, which `read_index` has read."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        return {"prompts": dict(content["prompts"]), "head": content["head"]}
-    return {}
-
-
-def read_index(folder: Path) -> dict[str, str]:
-    """Return path -> file name of the pictures in a folder of explanations.
+def read_index(folder: Path) -> dict[str, Any]:
+    """Return what `INDEX` says of a folder of explanations; docs/explain.md describes it.
 
     Raises:
         InputError: It is no such folder, or one that is not complete.
     """
     with suppress(OSError, ValueError, KeyError, TypeError):
-        content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        pairs = [(i["path"], i["picture"]) for i in content["images"] if "picture" in i]
+        content: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         # Nothing else is ever read or removed, whatever the file says.
-        if content["schema"] == SCHEMA and all(_is_picture(name) for _, name in pairs):
-            return dict(pairs)
+        if content["schema"] == SCHEMA and all(map(_is_picture, pictures_of(content).values())):
+            return content
     raise InputError(
         f"{visible(str(folder))} is no folder that clipcls explain has finished: make one with"
         " clipcls explain IMAGES -o FOLDER"
     )
+
+
+def pictures_of(index: Mapping[str, Any]) -> dict[str, str]:
+    """Return path -> file name of the pictures of an index."""
+    return {image["path"]: image["picture"] for image in index["images"] if "picture" in image}

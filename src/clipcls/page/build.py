@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import clipcls
 from clipcls.errors import InputError, OptionError, OutputError, OutputExistsError
-from clipcls.explaining.files import read_asked, read_index
+from clipcls.explaining.files import pictures_of, read_index
 from clipcls.observer import Observer
 from clipcls.options import DecodeOptions, Truncated
 from clipcls.outputs.base import write_file
@@ -153,9 +153,10 @@ def _explained(subject: Subject, folder: Path) -> dict[int, bytes]:
         InputError: The folder, or a picture in it, cannot be read, no image is explained, or for
             other prompts or another head.
     """
-    pictures = read_index(folder)
+    index = read_index(folder)
+    pictures = pictures_of(index)
     asked = {"prompts": subject.known("prompts"), "head": subject.made_by.get("head")}
-    if asked["prompts"] and read_asked(folder) != asked:
+    if asked["prompts"] and any(index.get(key) != value for key, value in asked.items()):
         raise InputError(
             f"{visible(str(folder))} explains other prompts, or another head, than those of"
             f" {subject.name}: run clipcls explain with its labels and templates, or its --head"
