@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from clipcls.inputs.decode import Decoded, Source, load_image
+from clipcls.options import DecodeOptions
 from clipcls.testing import save_colours
 from tests.cli.conftest import Invoke
 
@@ -206,13 +208,25 @@ def test_a_report_has_figures_rows_and_plots(invoke: Invoke, faces: Path) -> Non
     assert invoke(*base, "--report", folder, "--overwrite").exit_code == 0
 
 
-def test_each_variant_has_a_folder_in_the_report(invoke: Invoke, faces: Path) -> None:
+def test_each_variant_has_a_folder_in_the_report(
+    invoke: Invoke, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def load(source: Source, options: DecodeOptions) -> Decoded:
+        drawn.append(source)
+        return load_image(source, options)
+
+    monkeypatch.setattr("clipcls.page.thumbnails.load_image", load)
     folder = faces / "report"
     base = ("evaluate", faces / "faces", faces / "train.csv", *FACES, *WORDINGS)
     variants = ("--variant", "one:template=<>", "--variant", "two:template=a <>")
     assert invoke(*base, *variants, "--report", folder).exit_code == 0
     assert sorted(path.name for path in folder.iterdir()) == ["comparison.json", "one", "two"]
     assert (folder / "one" / "metrics.json").is_file()
+    # Thumbnails are made once, and each page has its own.
+    assert len(drawn) == 20
+    assert [len(list((folder / n).glob("images-*/*.jpg"))) for n in ("one", "two")] == [20, 20]
 
 
 def test_several_labels_to_an_image(invoke: Invoke, colours: Path) -> None:

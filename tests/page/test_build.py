@@ -128,6 +128,29 @@ def test_explanations_that_cannot_be_used_leave_no_page(
     assert not (tmp_path / "r").exists()
 
 
+def test_another_page_of_the_same_images_takes_their_thumbnails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = pictures(tmp_path / "in", 3)
+    Image.new("RGB", (40, 30)).save(tmp_path / "in" / "old.tiff")
+    paths += [str(tmp_path / "in" / "old.tiff"), str(tmp_path / "gone.png")]
+    subject = subject_of(paths)
+    first = write_page(subject, tmp_path / "a" / "index.html")
+    monkeypatch.setattr("clipcls.page.thumbnails.load_image", None)
+    page = tmp_path / "b" / "deep" / "index.html"
+    again = write_page(replace(subject, labels=("other", "green", "blue")), page, like=first)
+    assert (again.missing, again.reason) == (first.missing, first.reason) == (1, "file not found")
+    assert first.folder is not None
+    assert again.folder is not None
+    assert again.folder.name != first.folder.name
+    for name in ("000000.jpg", "000003.jpg", "000003-large.jpg"):
+        assert (again.folder / name).read_bytes() == (first.folder / name).read_bytes()
+    links = embedded(page)["links"]
+    assert links[3] == f"{again.folder.name}/000003-large.jpg"
+    assert all((page.parent / unquote(link)).resolve().is_file() for link in links[:4])
+    assert links[4] == ""
+
+
 def test_names_and_labels_stay_text(tmp_path: Path) -> None:
     labels = ('a "quoted" label', "<b>bold</b>", "it's & more")
     subject = with_failure(subject_of([HOSTILE], labels), "x", "<script>alert(2)</script>")

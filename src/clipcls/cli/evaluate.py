@@ -251,7 +251,9 @@ def _tell(
         return
     if several:
         reports.write_json(report / reports.COMPARISON, content)
+    made = None
     for outcome, metrics, found in zip(outcomes, measured, documents, strict=True):
         folder = reports.write_report(report, outcome, metrics, found, own_folder=several)
         subject = subject_of(outcome, outcome.name if several else "Evaluation")
-        observer.page_written(write_page(subject, folder / PAGE, observer=observer))
+        made = write_page(subject, folder / PAGE, like=made, observer=observer)
+        observer.page_written(made)

@@ -22,7 +22,7 @@ from clipcls.outputs.base import write_file
 from clipcls.page.content import content_of, shown
 from clipcls.page.facts import facts_of
 from clipcls.page.subject import Subject
-from clipcls.page.thumbnails import Thumbnail, thumbnails, write_image
+from clipcls.page.thumbnails import Thumbnail, copied, small_name, thumbnails, write_image
 from clipcls.text import printable_path, visible
 
 if TYPE_CHECKING:
@@ -46,12 +46,16 @@ class PageReport:
         images: How many images it shows.
         missing: How many of those have no thumbnail, because they are gone or cannot be decoded.
         reason: Why, of the first one.
+        folder: Where the thumbnails lie; None where they are in the page.
+        thumbnails: What the page has of each image; where there is a folder, without what is in it.
     """
 
     path: Path
     images: int
     missing: int
     reason: str = ""
+    folder: Path | None = None
+    thumbnails: Sequence[Thumbnail] = ()
 
 
 def check_page(page: Path, *, overwrite: bool) -> None:
@@ -99,6 +103,7 @@ def write_page(
     *,
     single_file: bool = False,
     explanations: Path | None = None,
+    like: PageReport | None = None,
     observer: Observer | None = None,
 ) -> PageReport:
     """Write the page of a subject, also over another one; `check_page` and `check_folder` ask.
@@ -111,6 +116,7 @@ def write_page(
         page: The HTML file; its folder is made.
         single_file: Whether thumbnails go into the page instead.
         explanations: A folder that `clipcls explain` made, whose pictures the page shows too.
+        like: A page of the same images whose thumbnails are taken; None makes them.
         observer: Told about the progress.
 
     Raises:
@@ -132,9 +138,13 @@ def write_page(
     made = []
     observer.working(len(subject.records))
     paths = [record.path for record in subject.records]
-    for place, thumbnail in enumerate(thumbnails(paths, page, folder, _decoding(subject))):
+    if like is not None and like.folder is not None and folder is not None:
+        source = copied(like.thumbnails, like.folder, paths, page, folder)
+    else:
+        source = thumbnails(paths, page, folder, _decoding(subject))
+    for place, thumbnail in enumerate(source):
         if folder is not None and thumbnail.small:
-            write_image(folder / f"{place:06}.jpg", thumbnail.small)
+            write_image(folder / small_name(place), thumbnail.small)
             thumbnail = Thumbnail(link=thumbnail.link)
         made.append(thumbnail)
         observer.worked()
@@ -143,7 +153,8 @@ def write_page(
     write_file(page, _html(subject, whole, made if single_file else (), sources).encode())
     _remove_old(page.parent, keep=folder)
     reasons = [thumbnail.reason for thumbnail in made if thumbnail.reason]
-    return PageReport(page, len(made), len(reasons), reasons[0] if reasons else "")
+    reason = reasons[0] if reasons else ""
+    return PageReport(page, len(made), len(reasons), reason, folder, made)
 
 
 def _explained(subject: Subject, folder: Path) -> dict[int, bytes]:

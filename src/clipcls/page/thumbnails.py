@@ -87,10 +87,42 @@ def _made(
     except (DecodeError, OSError) as error:
         return Thumbnail(reason=str(error))
     if not link and folder is not None:
-        large = folder / f"{place:06}-large.jpg"
-        write_image(large, _jpeg(image, LARGE))
-        link = f"{folder.name}/{large.name}"
+        write_image(folder / _large(place), _jpeg(image, LARGE))
+        link = f"{folder.name}/{_large(place)}"
     return Thumbnail(_jpeg(image, THUMBNAIL), link)
+
+
+def small_name(place: int) -> str:
+    """Return the name of the thumbnail of an image."""
+    return f"{place:06}.jpg"
+
+
+def _large(place: int) -> str:
+    return f"{place:06}-large.jpg"
+
+
+def copied(
+    made: Sequence[Thumbnail], before: Path, paths: Sequence[str], page: Path, folder: Path
+) -> Iterator[Thumbnail]:
+    """Yield the thumbnails of another page of the same images, without looking at the images.
+
+    Args:
+        made: What that page has of each.
+        before: Where its thumbnails and converted images lie.
+        paths: The images.
+        page: The HTML file from which links lead.
+        folder: Where converted images go.
+
+    Raises:
+        OutputError: A converted image cannot be written.
+    """
+    for place, (path, thumbnail) in enumerate(zip(paths, made, strict=True)):
+        small = b"" if thumbnail.reason else (before / small_name(place)).read_bytes()
+        link = thumbnail.link and _link(path, page)
+        if thumbnail.link == f"{before.name}/{_large(place)}":
+            write_image(folder / _large(place), (before / _large(place)).read_bytes())
+            link = f"{folder.name}/{_large(place)}"
+        yield Thumbnail(small, link, thumbnail.reason)
 
 
 def write_image(path: Path, data: bytes) -> None:
