@@ -12,7 +12,6 @@ from functools import cached_property
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,14 +20,12 @@ import clipcls
 from clipcls.cache import EmbeddingCache, Shelf
 from clipcls.embed import EmbeddingStream, Stages, embed, embedded
 from clipcls.errors import (
-    CalibrationError,
     DeviceError,
-    HeadError,
     LabelError,
     ModelError,
     OptionError,
-    UsageError,
 )
+from clipcls.fitted import check_model, check_question
 from clipcls.heads import Head, read_head
 from clipcls.inputs.decode import load_image
 from clipcls.inputs.recognize import is_candidate
@@ -42,7 +39,6 @@ from clipcls.models.files import Tell
 from clipcls.models.names import ModelSpec, default_model, resolve_model
 from clipcls.models.openclip import load_encoder, load_transform
 from clipcls.options import (
-    Calibration,
     DecodeOptions,
     DiscoveryOptions,
     Precision,
@@ -143,8 +139,7 @@ class Classifier:
         if self._scoring.unknown is not None:
             self._words = competing_words(self._scoring.unknown.words, wordings)
         if self._scoring.calibration is not None:
-            _check_calibrated_head(self._scoring.calibration, self._head, self.labels)
-            _check_calibrated_prompts(self._scoring.calibration, self.prompts)
+            check_question(self._scoring.calibration, self._head, self.prompts)
         if model is None and self._head is not None:
             model = resolve_model(self._head.model, self._head.architecture)
         elif model is None or isinstance(model, str):
@@ -173,7 +168,7 @@ class Classifier:
         self.settle()
         other = ask(question, ModelChoice("", runtime=self._runtime), self._decode, self._model)
         other.warn, other.tell = self.warn, self.tell
-        other._check_fitted_model()
+        other._check_fitted()
         other._settled = True
         other.encoder = self.encoder
         return other
@@ -283,8 +278,13 @@ class Classifier:
             for note in self._model.notes:
                 self.warn(note)
             self._model.checkpoint(tell)
-        self._check_fitted_model()
+        self._check_fitted()
         self._settled = True
+
+    def _check_fitted(self) -> None:
+        made = (self._head, self._scoring.calibration)
+        if any(made):
+            check_model(*made, self.name, self.fingerprint(Precision.FP32))
 
     def fingerprint(self, precision: Precision) -> str:
         """Return the digest of whatever changes an embedding, without loading the model."""
@@ -299,32 +299,6 @@ class Classifier:
             "precision": precision.value,
             "fingerprint": self.fingerprint(precision),
         }
-
-    def _check_fitted_model(self) -> None:
-        """Refuse a calibration or a head that was made for another model.
-
-        Raises:
-            CalibrationError: The calibration was.
-            HeadError: The head was.
-        """
-        made: tuple[tuple[Calibration | Head | None, str, type[UsageError]], ...] = (
-            (self._head, "--head was learned for {}: run clipcls learn again", HeadError),
-            (
-                self._scoring.calibration,
-                "--calibration was fitted for {}: run clipcls calibrate again",
-                CalibrationError,
-            ),
-        )
-        for fitted, message, error in made:
-            if fitted is not None and fitted.model_fingerprint != self.fingerprint(Precision.FP32):
-                raise error(
-                    message.format(
-                        f"the model {self.name} with other weights, preprocessing, --fit or"
-                        " --decode"
-                        if fitted.model == self.name
-                        else f"the model {fitted.model}, and this run uses {self.name}"
-                    )
-                )
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -460,58 +434,8 @@ def _head_scorer(head: Head, options: ScoringOptions) -> Scorer:
     return Scorer(head.labels, head.weights / heat, 1.0, head.biases / heat, options)
 
 
-def _few(labels: Iterable[str]) -> str:
-    return shorten(", ".join(labels), 120, placeholder=" ...")
-
-
 def _key(*parts: str) -> bytes:
     return blake2b("\0".join(parts).encode(), digest_size=16).digest()
-
-
-def _check_calibrated_head(fitted: Calibration, head: Head | None, labels: tuple[str, ...]) -> None:
-    """Refuse a calibration of other logits than those in question.
-
-    Raises:
-        CalibrationError: It was fitted for a head and there is none, the other way round, or for
-            another head; says which.
-    """
-    now = None if head is None else head.digest
-    if fitted.head != now:
-        was, used = (
-            f"the prompts of {_few(names)}"
-            if digest is None
-            else f"the head of {_few(names)} (SHA-256 {digest[:12]}...)"
-            for digest, names in ((fitted.head, dict(fitted.prompts)), (now, labels))
-        )
-        raise CalibrationError(
-            f"--calibration was fitted for {was}, and this run uses {used}: run clipcls calibrate"
-            " again"
-        )
-
-
-def _check_calibrated_prompts(fitted: Calibration, prompts: PromptSet) -> None:
-    """Refuse a calibration that was fitted for other labels or prompts.
-
-    Raises:
-        CalibrationError: It was; says what differs.
-    """
-    before = dict(fitted.prompts)
-    if tuple(before) != prompts.labels:
-        raise CalibrationError(
-            f"--calibration was fitted for the labels {_few(before)}, and these are"
-            f" {_few(prompts.labels)}: run clipcls calibrate again"
-        )
-    for label, texts in zip(prompts.labels, prompts.prompts, strict=True):
-        if before[label] != texts:
-            was, now = next(
-                (pair for pair in zip(before[label], texts, strict=False) if pair[0] != pair[1]),
-                (before[label][-1], texts[-1]),
-            )
-            raise CalibrationError(
-                f"--calibration was fitted for other prompts: of '{label}' it was {was!r} and is"
-                f" now {now!r} ({len(before[label])} and {len(texts)} in all): run clipcls"
-                " calibrate again"
-            )
 
 
 def ask(
