@@ -39,7 +39,11 @@ class Browser:
         return self.driver.execute_script(f"return {script}", *arguments)
 
     def all(self, selector: str) -> list[Any]:
-        """Return the visible elements that a selector finds."""
+        """Return the visible elements that a selector finds, once the page has come to rest."""
+        # Tiles are replaced in the frame after whatever moves them, and would be stale then.
+        self.driver.execute_async_script(
+            "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
+        )
         found = self.driver.find_elements("css selector", selector)
         return [element for element in found if element.is_displayed()]
 
