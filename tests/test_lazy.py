@@ -25,6 +25,8 @@ LazyEncoder(load, None, "fp32").image_size
 INTERRUPTED = f"""
 import os, signal, sys, time
 os.chdir({str(ROOT)!r})
+# Whoever runs the tests in the background may ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import clipcls.models.openclip
 from clipcls.cli import main
 

@@ -56,10 +56,11 @@ def test_the_truth_can_be_unknown(tmp_path: Path) -> None:
     assert truth.names == ("cat", "dog")
 
 
-def test_without_the_wish_it_is_a_label_like_any_other(tmp_path: Path) -> None:
-    assert truth_of(tmp_path, ["cat", "unknown"]).names == ("cat", "unknown")
+@pytest.mark.parametrize("labels", ["cat,dog", None])
+def test_without_the_wish_it_is_no_label(tmp_path: Path, labels: str | None) -> None:
     with pytest.raises(OptionError, match="'unknown'"):
-        truth_of(tmp_path, ["cat", "unknown"], "cat,dog")
+        truth_of(tmp_path, ["cat", "unknown"], labels)
+    assert truth_of(tmp_path, ["cat", "unknown"], "cat,unknown").names == ("cat", "unknown")
 
 
 @pytest.mark.parametrize("labels", ["cat,dog", None])
