@@ -69,7 +69,9 @@ def test_a_format_that_is_named_needs_no_extension(
 
 def test_a_format_that_is_named_overrules_the_extension(tmp_path: Path) -> None:
     path = save(tmp_path / "out.csv", OutputFormat.JSONL, ROWS, Columns(LABELS))
-    with pytest.raises(InputError, match=r"cannot be read as csv: .* \(format= names another"):
+    with pytest.raises(
+        InputError, match=r"read as csv: .* \(its name says that it is csv"
+    ):
         read_results(path)
     assert len(read_results(path, "jsonl")) == 3
 
@@ -116,8 +118,23 @@ def test_no_rows_give_an_empty_frame_with_columns_of_the_usual_types(
         ("other.csv", b"x,y\r\n1,2\r\n", "it lacks the column 'error'"),
         (
             "words.csv",
-            b"path,prediction,probability,cat,note,error\r\na,cat,much,1,\r\n",
-            "as csv: ",
+            b"path,prediction,probability,cat,note,error\r\na,cat,much,1,,\r\n",
+            "as csv: line 2: 'probability' is 'much', which is no number",
+        ),
+        (
+            "nan.csv",
+            b"path,prediction,probability,cat,note,error\r\na,cat,1,nan,,\r\n",
+            "as csv: line 2: 'cat' is 'nan', which is no number",
+        ),
+        (
+            "much.csv",
+            b"path,prediction,probability,cat,note,error\r\na,cat,7.5,1,,\r\n",
+            "as csv: row 1 has a probability of 7.5",
+        ),
+        (
+            "short.csv",
+            b"path,prediction,probability,cat,note,error\r\na,cat,1,1,,\r\nb,ca",
+            "as csv: it was cut short: line 3 has 2 cells for 6 columns",
         ),
         ("torn.csv", b'path,prediction,probability,cat,note,error\r\n"a', "as csv: "),
         ("nul.csv", b"\x00PAR1\xff\xfe", "as csv: "),

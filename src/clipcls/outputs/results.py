@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,12 +58,15 @@ def read_results(
     try:
         frame = readers[output_format](path)
         _check_columns(frame.columns)
+        shares = frame["probability"].astype("float64")
+        for row in frame.index[(shares < 0) | (shares > 1)]:
+            raise ValueError(f"row {row + 1} has a probability of {shares[row]:g}")
     except ImportError as error:
         raise MissingExtraError("reading Parquet", "parquet") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or _one_line(error)}") from error
     except (ValueError, csv.Error) as error:
-        hint = "" if format else " (format= names another format)"
+        hint = "" if format else f" (its name says that it is {output_format})"
         raise InputError(
             f"{path} cannot be read as {output_format}: {_one_line(error)}{hint}"
         ) from error
@@ -148,13 +153,61 @@ def _read_csv(path: Path) -> pd.DataFrame:
         raise ValueError("the file is empty, even the header is missing")
     _check_columns(names)
     texts = [*_texts(names), *kept_names(names)]
-    return pd.read_csv(
-        path,
-        dtype=dict.fromkeys(texts, "str") | {n: "float64" for n in names if n not in texts},
-        keep_default_na=False,
-        na_values={name: [""] for name in names if name not in texts},
-        encoding="utf-8",
-    )
+    numbers = [name for name in names if name not in texts]
+    _check_end(path, len(names))
+    try:
+        return pd.read_csv(
+            path,
+            dtype=dict.fromkeys(texts, "str") | dict.fromkeys(numbers, "float64"),
+            keep_default_na=False,
+            na_values={name: [""] for name in numbers},
+            encoding="utf-8",
+        )
+    except ValueError:
+        _check_numbers(path, numbers)
+        raise
+
+
+def _check_end(path: Path, columns: int) -> None:
+    """Refuse a file that was cut short in its last row, which pandas would fill up.
+
+    Raises:
+        ValueError: It was.
+    """
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        if stream.read() == b"\n":
+            return
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = csv.reader(stream)
+        [last] = deque(rows, maxlen=1)
+    if len(last) < columns:
+        raise ValueError(
+            f"it was cut short: line {rows.line_num} has {len(last)} cells for {columns} columns"
+        )
+
+
+def _check_numbers(path: Path, columns: Iterable[str]) -> None:
+    """Refuse what is no number in a column of numbers; pandas does not say where it is.
+
+    Raises:
+        ValueError: Naming the place.
+    """
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = csv.DictReader(stream)
+        for row in rows:
+            for name in columns:
+                if row[name] and not _is_number(row[name]):
+                    raise ValueError(
+                        f"line {rows.line_num}: '{name}' is {row[name]!r}, which is no number"
+                    )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
 
 
 def _texts(columns: Iterable[str]) -> list[str]:
