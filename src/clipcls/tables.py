@@ -177,7 +177,7 @@ def show_search(found: Found, folder: Path) -> None:
     if found.left_out:
         console.print(plain(f"Left out, for their number of prompts: {', '.join(found.left_out)}"))
     console.print()
-    table = _table(("templates", "left"), ("number", "right"), ("accuracy", "right"))
+    table = _table(("templates", "left"), ("number", "right"), ("accuracy, best wordings", "right"))
     shown = [
         row
         for place, row in enumerate(found.ranking)
@@ -322,7 +322,7 @@ def _verdict(found: Learned) -> Iterator[str]:
     if found.judged.is_better:
         yield f"The head is better beyond chance, by {gain}"
     else:
-        yield f"No better than zero-shot beyond chance: by {gain}"
+        yield f"No better than zero-shot beyond chance: a difference of {gain}"
         yield "What is written is the zero-shot classifier; with more labels, try again"
 
 

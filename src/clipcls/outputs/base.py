@@ -171,6 +171,8 @@ def check_target(path: Path, *, overwrite: bool, reads: Iterable[str]) -> None:
         raise OptionError(f"{path} is a folder: name a file in it with -o")
     if not path.parent.is_dir():
         raise OptionError(f"the folder {path.parent} does not exist: make it, or change -o")
+    if not os.access(os.path.dirname(os.path.realpath(path)), os.W_OK):
+        raise OptionError(f"nothing can be written in {path.parent}: permit it, or change -o")
     if path.exists():
         if not overwrite:
             raise OutputExistsError(
