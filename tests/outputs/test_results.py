@@ -69,9 +69,7 @@ def test_a_format_that_is_named_needs_no_extension(
 
 def test_a_format_that_is_named_overrules_the_extension(tmp_path: Path) -> None:
     path = save(tmp_path / "out.csv", OutputFormat.JSONL, ROWS, Columns(LABELS))
-    with pytest.raises(
-        InputError, match=r"read as csv: .* \(its name says that it is csv"
-    ):
+    with pytest.raises(InputError, match="cannot be read as csv: "):
         read_results(path)
     assert len(read_results(path, "jsonl")) == 3
 

@@ -66,10 +66,7 @@ def read_results(
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or _one_line(error)}") from error
     except (ValueError, csv.Error) as error:
-        hint = "" if format else f" (its name says that it is {output_format})"
-        raise InputError(
-            f"{path} cannot be read as {output_format}: {_one_line(error)}{hint}"
-        ) from error
+        raise InputError(f"{path} cannot be read as {output_format}: {_one_line(error)}") from error
     texts, kept = _texts(frame.columns), kept_names(list(frame.columns))
     numbers = [name for name in frame.columns if name not in {*texts, *kept}]
     frame = frame.astype(dict.fromkeys(numbers, "float64"))
