@@ -89,7 +89,7 @@ def embed_words(
     for start in range(0, len(prompts), _BATCH):
         parts.append(encoder.encode_texts(prompts[start : start + _BATCH]))
         if not told and time.perf_counter() - began > _A_WHILE:
-            tell(f"Encoding {len(prompts):,} words to tell the unknown by, once for this model")
+            tell(f"Encoding what is new of {len(prompts):,} words to tell the unknown by")
             told = True
     found = np.concatenate(parts)
     if not np.isfinite(found).all():
