@@ -446,6 +446,30 @@ def test_nothing_is_wider_than_a_phone(opened: Opened, tmp_path: Path) -> None:
     assert browser.ask("viewer.scrollWidth") <= 390
 
 
+def test_the_page_comes_to_rest_in_a_window_of_any_size(opened: Opened, tmp_path: Path) -> None:
+    """Also where all of it fits into the window just without, or just with, a scrollbar."""
+    browser = opened(subject_of(pictures(tmp_path / "in", 12)))
+    browser.ask("addEventListener('error', (event) => console.error(event.message))")
+    browser.resize(1300, 500)
+    browser.wait("innerHeight === 500 && columns === 5")
+    assert browser.ask("innerWidth - document.documentElement.clientWidth") > 0
+    changes = """const [done] = arguments;
+        let count = 0;
+        const observer = new MutationObserver((found) => { count += found.length; });
+        observer.observe(document.body, { subtree: true, childList: true, attributes: true });
+        setTimeout(() => { count = 0; }, 300);
+        setTimeout(() => { observer.disconnect(); done(count); }, 600);"""
+    needed = browser.ask("document.documentElement.scrollHeight")
+    restless = {}
+    for height in range(needed - 2, needed + 14, 3):
+        browser.resize(1300, height)
+        restless[height] = browser.driver.execute_async_script(changes)
+    assert restless == dict.fromkeys(restless, 0)
+    # Where the filters close, the grid moves up.
+    browser.resize(760, 500)
+    browser.wait("columns === 4 && tiles.size === 12")
+
+
 def test_five_thousand_images_are_painted_in_two_seconds(opened: Opened, tmp_path: Path) -> None:
     [path] = pictures(tmp_path / "in", 1)
     labels = tuple(f"label {i}" for i in range(12))

@@ -9,6 +9,7 @@ const AROUND = 900; // pixels above and below the window for which there are til
 
 let order = []; // images, as they are shown
 let rows = []; // {top, height, title, count} or {top, height, from, to} (places in `order`)
+let width = 0; // pixels of the grid, as it was laid
 let columns = 1;
 let side = SMALLEST;
 let focused = 0; // place in `order` that the keyboard is at
@@ -28,7 +29,7 @@ function showGroups(found) {
 
 /** Say where every row is; then draw those that can be seen. */
 function lay() {
-  const width = grid.clientWidth;
+  width = grid.clientWidth;
   columns = Math.max(2, Math.floor((width + GAP) / (SMALLEST + GAP)));
   side = Math.floor((width - GAP * (columns - 1)) / columns);
   rows = [];
