@@ -245,14 +245,17 @@ def test_an_image_can_be_set_to_unknown_where_the_run_had_it(
 ) -> None:
     paths = pictures(tmp_path / "in", 3)
     out, page = tmp_path / "out.csv", tmp_path / "report" / "index.html"
-    cells = ["red,0.9,0.9,0.1,0.2", "unknown,0.7,0.7,0.3,0.6", "blue,0.6,0.4,0.6,0.3"]
+    cells = ["red,0.9,0.9,0.1,0.2", "unknown,0.7,0.7,0.3,0.65", "blue,0.6,0.4,0.6,0.3"]
     lines = [f"{path},{cell},," for path, cell in zip(paths, cells, strict=True)]
     out.write_text(
         "\n".join(["path,prediction,probability,red,blue,p_unknown,note,error", *lines, ""])
     )
     write_page(read_subject(out), page)
     browser.open(page)
+    assert browser.texts(".caption .label") == ["red", "unknown", "blue"]
+    assert browser.texts(".caption .probability") == ["90.0 %", "65.0 %", "60.0 %"]
     browser.one(".tile[data-image='0']").click()
+    assert browser.texts("#viewer-bars .probability") == ["90.0 %", "10.0 %", "20.0 %"]
     assert browser.texts("#viewer-truth option") == ["not labelled", "red", "blue", "unknown"]
     browser.press("1", "\ue014", "0", "\ue014")
     browser.all("#viewer-bars button")[-1].click()
@@ -284,9 +287,11 @@ def test_an_evaluation_with_unknown_images_counts_them_apart(
     ]
     truth = [("red",), ("unknown",), ("unknown",)]
     browser = opened(Subject("predictions.csv", COLOURS, records, truth))
-    assert browser.texts("#accuracy") == [": 1 of 1 image right (100.0 %)"]
-    # The mistake first, then by probability.
+    told = ": 1 of 1 known right (100.0 %), 1 of 2 unknown found (50.0 %)"
+    assert browser.texts("#accuracy") == [told]
+    # The mistake first, then by probability; how much speaks for the unknown was not asked.
     assert browser.texts(".verdict") == ["✕", "✓", "✓"]
+    assert browser.texts(".caption .probability") == ["60.0 %", "90.0 %", "–"]
     browser.one("#matrix button[aria-label='1 image of unknown taken for red']").click()
     assert names(browser) == [Path(paths[2]).name]
 
