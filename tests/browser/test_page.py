@@ -150,6 +150,20 @@ def test_a_picture_opens_large_with_all_probabilities(opened: Opened, tmp_path: 
     assert browser.ask("document.activeElement.className") == "tile"
 
 
+@pytest.mark.parametrize(
+    ("size", "shown"), [((32, 32), (480, 480)), ((60, 40), (720, 480)), ((700, 500), (700, 500))]
+)
+def test_small_images_are_enlarged_and_others_left_as_they_are(
+    opened: Opened, tmp_path: Path, size: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    Image.new("RGB", size, "orange").save(tmp_path / "a.png")
+    browser = opened(subject_of([str(tmp_path / "a.png")]))
+    browser.one(".tile").click()
+    browser.wait("byId('viewer-image').naturalWidth > 0")
+    image = browser.one("#viewer-image").rect
+    assert (image["width"], image["height"]) == shown
+
+
 def test_an_original_that_is_gone_gives_way_to_its_thumbnail(
     browser: Browser, tmp_path: Path
 ) -> None:
