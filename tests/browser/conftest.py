@@ -30,9 +30,13 @@ class Browser:
 
     def open(self, page: Path, *, width: int = 1400, height: int = 900) -> None:
         """Open a page from disk."""
+        self.resize(width, height)
+        self.driver.get(page.as_uri())
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the window another size; one that is no phone's has scrollbars that take room."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        self.driver.get(page.as_uri())
 
     def ask(self, script: str, *arguments: object) -> Any:
         """Return what a script returns; it sees the names of the page's own scripts."""

@@ -150,6 +150,20 @@ def test_a_picture_opens_large_with_all_probabilities(opened: Opened, tmp_path: 
     assert browser.ask("document.activeElement.className") == "tile"
 
 
+@pytest.mark.parametrize(
+    ("size", "shown"), [((32, 32), (480, 480)), ((60, 40), (720, 480)), ((700, 500), (700, 500))]
+)
+def test_small_images_are_enlarged_and_others_left_as_they_are(
+    opened: Opened, tmp_path: Path, size: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    Image.new("RGB", size, "orange").save(tmp_path / "a.png")
+    browser = opened(subject_of([str(tmp_path / "a.png")]))
+    browser.one(".tile").click()
+    browser.wait("byId('viewer-image').naturalWidth > 0")
+    image = browser.one("#viewer-image").rect
+    assert (image["width"], image["height"]) == shown
+
+
 def test_an_original_that_is_gone_gives_way_to_its_thumbnail(
     browser: Browser, tmp_path: Path
 ) -> None:
@@ -245,14 +259,17 @@ def test_an_image_can_be_set_to_unknown_where_the_run_had_it(
 ) -> None:
     paths = pictures(tmp_path / "in", 3)
     out, page = tmp_path / "out.csv", tmp_path / "report" / "index.html"
-    cells = ["red,0.9,0.9,0.1,0.2", "unknown,0.7,0.7,0.3,0.6", "blue,0.6,0.4,0.6,0.3"]
+    cells = ["red,0.9,0.9,0.1,0.2", "unknown,0.7,0.7,0.3,0.65", "blue,0.6,0.4,0.6,0.3"]
     lines = [f"{path},{cell},," for path, cell in zip(paths, cells, strict=True)]
     out.write_text(
         "\n".join(["path,prediction,probability,red,blue,p_unknown,note,error", *lines, ""])
     )
     write_page(read_subject(out), page)
     browser.open(page)
+    assert browser.texts(".caption .label") == ["red", "unknown", "blue"]
+    assert browser.texts(".caption .probability") == ["90.0 %", "65.0 %", "60.0 %"]
     browser.one(".tile[data-image='0']").click()
+    assert browser.texts("#viewer-bars .probability") == ["90.0 %", "10.0 %", "20.0 %"]
     assert browser.texts("#viewer-truth option") == ["not labelled", "red", "blue", "unknown"]
     browser.press("1", "\ue014", "0", "\ue014")
     browser.all("#viewer-bars button")[-1].click()
@@ -284,9 +301,11 @@ def test_an_evaluation_with_unknown_images_counts_them_apart(
     ]
     truth = [("red",), ("unknown",), ("unknown",)]
     browser = opened(Subject("predictions.csv", COLOURS, records, truth))
-    assert browser.texts("#accuracy") == [": 1 of 1 image right (100.0 %)"]
-    # The mistake first, then by probability.
+    told = ": 1 of 1 known right (100.0 %), 1 of 2 unknown found (50.0 %)"
+    assert browser.texts("#accuracy") == [told]
+    # The mistake first, then by probability; how much speaks for the unknown was not asked.
     assert browser.texts(".verdict") == ["✕", "✓", "✓"]
+    assert browser.texts(".caption .probability") == ["60.0 %", "90.0 %", "–"]
     browser.one("#matrix button[aria-label='1 image of unknown taken for red']").click()
     assert names(browser) == [Path(paths[2]).name]
 
@@ -444,6 +463,30 @@ def test_nothing_is_wider_than_a_phone(opened: Opened, tmp_path: Path) -> None:
     assert browser.ask(wide) == 390
     browser.all(".tile")[0].click()
     assert browser.ask("viewer.scrollWidth") <= 390
+
+
+def test_the_page_comes_to_rest_in_a_window_of_any_size(opened: Opened, tmp_path: Path) -> None:
+    """Also where all of it fits into the window just without, or just with, a scrollbar."""
+    browser = opened(subject_of(pictures(tmp_path / "in", 12)))
+    browser.ask("addEventListener('error', (event) => console.error(event.message))")
+    browser.resize(1300, 500)
+    browser.wait("innerHeight === 500 && columns === 5")
+    assert browser.ask("innerWidth - document.documentElement.clientWidth") > 0
+    changes = """const [done] = arguments;
+        let count = 0;
+        const observer = new MutationObserver((found) => { count += found.length; });
+        observer.observe(document.body, { subtree: true, childList: true, attributes: true });
+        setTimeout(() => { count = 0; }, 300);
+        setTimeout(() => { observer.disconnect(); done(count); }, 600);"""
+    needed = browser.ask("document.documentElement.scrollHeight")
+    restless = {}
+    for height in range(needed - 2, needed + 14, 3):
+        browser.resize(1300, height)
+        restless[height] = browser.driver.execute_async_script(changes)
+    assert restless == dict.fromkeys(restless, 0)
+    # Where the filters close, the grid moves up.
+    browser.resize(760, 500)
+    browser.wait("columns === 4 && tiles.size === 12")
 
 
 def test_five_thousand_images_are_painted_in_two_seconds(opened: Opened, tmp_path: Path) -> None:

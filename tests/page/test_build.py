@@ -181,10 +181,23 @@ def test_images_in_archives_of_this_machine_are_shown(tmp_path: Path, kind: str)
     paths = [f"{kind}://{name}::{archive}" for name in sorted(os.listdir(tmp_path / "in"))]
     paths += [f"{kind}://gone.png::{archive}", f"{kind}://a.png::https://localhost/a.{kind}"]
     made = write_page(subject_of(paths), tmp_path / "report" / "index.html")
-    assert embedded(made.path)["missing"] == dict.fromkeys("23", "file not found")
+    elsewhere = "no file of this machine (a web address)"
+    assert embedded(made.path)["missing"] == {"2": "file not found", "3": elsewhere}
     for link in embedded(made.path)["links"][:2]:
         with Image.open(made.path.parent / link) as image:
             assert image.format == "JPEG"
+
+
+def test_images_that_are_no_files_here_are_not_called_missing(tmp_path: Path) -> None:
+    places = {
+        "https://example.org/a.png": "a web address",
+        "s3://bucket/a.png": "in a store",
+        "tar://a.png::s3://bucket/photos.tar": "in a store",
+        "photos.parquet#12": "in a table",
+    }
+    made = write_page(subject_of(list(places)), tmp_path / "r" / "index.html")
+    reasons = [f"no file of this machine ({place})" for place in places.values()]
+    assert list(embedded(made.path)["missing"].values()) == reasons
 
 
 def test_missing_images_are_counted_and_say_why(tmp_path: Path) -> None:

@@ -125,7 +125,8 @@ def test_each_source_that_cannot_be_sorted_says_why_and_the_others_are(
     odd = "\\udcff.jpg"  # as an output writes a name that is not UTF-8
     Path("\udcff.jpg").write_bytes(b"odd")
     paths = ["photos/a/x.jpg", "link.jpg", "broken.jpg", "gone.jpg", "photos", "pipe", "-",
-             "https://example.org/a.jpg", "tar://a.jpg::photos.tar", "", "nul\\udc00\x00",
+             "https://example.org/a.jpg", "s3://bucket/a.jpg", "tar://a.jpg::photos.tar",
+             "photos.parquet#12", "", "nul\\udc00\x00",
              "photos/../photos/a/x.jpg", "other/a/x.jpg", "photos/y.png/z", odd]  # fmt: skip
     write_output(case.output, [(path, "cat", 0.5) for path in paths])
     report = sort_images(case.output, case.dest, MOVE)
@@ -142,6 +143,8 @@ def test_each_source_that_cannot_be_sorted_says_why_and_the_others_are(
         "pipe": "no regular file",
         "-": "no such file",
         "https://example.org/a.jpg": "a web address",
+        "s3://bucket/a.jpg": "in a store",
+        "photos.parquet#12": "in a table",
         "tar://a.jpg::photos.tar": "inside an archive",
         "": "a folder",
         "photos/y.png/z": "no such file",

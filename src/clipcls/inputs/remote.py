@@ -22,6 +22,7 @@ from clipcls.inputs.urls import (
     is_web,
     member_of,
     names_a_tar,
+    place_of,
     why_unreadable,
 )
 from clipcls.options import RemoteOptions
@@ -132,9 +133,11 @@ class Remote:
         """Return an image as `load_image` takes it: of a member of a local archive, the bytes.
 
         Raises:
-            DecodeError: The member cannot be had.
+            DecodeError: The member cannot be had, or the image is not in a file of this machine.
         """
-        source = self.source(path) if is_archive(path) and not is_url(file_of(path)) else None
+        if place := place_of(file_of(path)):
+            raise DecodeError(f"no file of this machine ({place})")
+        source = self.source(path) if is_archive(path) else None
         return path if source is None else source.read(Event())
 
     def top(self, path: str) -> str | None:

@@ -115,6 +115,18 @@ def file_of(path: str) -> str:
     return member_of(path)[1] if is_archive(path) else path
 
 
+def place_of(path: str) -> str:
+    """Return, in words, where an image of an output is; empty if it is a file of its own here."""
+    if is_archive(path):
+        return "inside an archive"
+    if is_store(path):
+        return "in a store"
+    if is_url(path):
+        return "a web address"
+    table, _, row = path.rpartition("#")
+    return "in a table" if row.isdecimal() and is_table(table) else ""
+
+
 def names_a_tar(text: str) -> bool:
     """Return whether a path or an address is that of a tar archive, by its extension."""
     if is_archive(text):

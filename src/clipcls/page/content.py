@@ -83,7 +83,8 @@ def content_of(subject: Subject) -> dict[str, Any]:
     asked = any(p.p_unknown is not None for p in predictions)
     takes_unknown = asked or any(is_unknown(labels, subject.labels) for labels in truth or ())
     more = {"queue": queue, "chosenBy": column, "takesUnknown": takes_unknown}
-    return {**content, "digest": digest, **more}
+    share = np.array([p.p_unknown for p in predictions], dtype=np.float64)
+    return {**content, "digest": digest, "pUnknown": spread(share, 6), **more}
 
 
 def shown(content: Mapping[str, Any], made: Sequence[Thumbnail], folder: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipcls.inputs.urls import is_archive, is_url
+from clipcls.inputs.urls import place_of
 from clipcls.options import SortBy
 from clipcls.sorting.journal import Entry, Journal
 from clipcls.sorting.plan import Image
@@ -84,9 +84,7 @@ def _looked_at(path: str, source: str, by: SortBy) -> dict[str, Any]:
             found = os.stat(source)
     except (FileNotFoundError, NotADirectoryError):
         broken = os.path.islink(source)
-        address = "inside an archive" if is_archive(path) else "a web address"
-        kind = "a link to nothing" if broken else address if is_url(path) else MISSING
-        return {"problem": kind}
+        return {"problem": "a link to nothing" if broken else place_of(path) or MISSING}
     except (OSError, ValueError) as error:
         return {"problem": reason_of(error)}
     if not stat.S_ISREG(found.st_mode):

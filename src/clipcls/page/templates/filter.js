@@ -13,11 +13,13 @@ const STATES = {
   open: ["Without a label", (image) => truthOf(image) === null],
 };
 
+// What is not known of `unknown` is judged by the best label.
+const confidence = data.probability.map((value, image) => shareOf(image) ?? value);
 const down = (values) => (a, b) => (values[b] ?? -1) - (values[a] ?? -1) || a - b;
 const up = (values) => (a, b) => (values[a] ?? 2) - (values[b] ?? 2) || a - b;
 const SORTS = {
-  mistakes: ["confident mistakes first", (a, b) => (isRight(a) !== false) - (isRight(b) !== false) || down(data.probability)(a, b)],
-  confident: ["most confident first", down(data.probability)],
+  mistakes: ["confident mistakes first", (a, b) => (isRight(a) !== false) - (isRight(b) !== false) || down(confidence)(a, b)],
+  confident: ["most confident first", down(confidence)],
   margin: ["least margin first", up(data.margin)],
   entropy: ["highest entropy first", down(data.entropy)],
   input: ["as in the output", (a, b) => a - b],
@@ -27,7 +29,7 @@ if (!data.entropy.some((value) => value !== null)) delete SORTS.entropy;
 /** Whether an image passes the filters, leaving one of them out. */
 function passes(image, without = "") {
   const predicted = data.predicted[image];
-  const probability = data.probability[image];
+  const probability = confidence[image];
   if (without !== "state" && !STATES[filter.state][1](image)) return false;
   if (filter.text && !data.paths[image].toLowerCase().includes(filter.text)) return false;
   if (without !== "classes" && filter.classes.size && !filter.classes.has(predicted)) return false;
@@ -110,7 +112,7 @@ const BANDS = 20;
 function drawBands() {
   const counts = new Array(BANDS).fill(0);
   for (let image = 0; image < total; image++) {
-    const probability = data.probability[image];
+    const probability = confidence[image];
     if (probability !== null && passes(image, "range")) counts[Math.min(BANDS - 1, Math.floor(probability * BANDS))]++;
   }
   const most = Math.max(...counts, 1);
@@ -173,13 +175,24 @@ function drawConfusion() {
   }
   byId("confusion").hidden = data.multiLabel || !counts.size;
   if (byId("confusion").hidden) return;
-  // As in the figures of clipcls evaluate, images of none of the labels are not among them.
-  const judged = [...counts].reduce((sum, [key, count]) => sum + (key.startsWith(`${NONE},`) ? 0 : count), 0);
-  const right = data.labels.reduce((sum, _, place) => sum + (counts.get(`${place},${place}`) || 0), 0);
-  byId("accuracy").textContent = data.truth && judged ? `: ${number(right)} of ${images(judged)} right (${percent(right / judged)})` : "";
-  const known = [...counts.keys()].map((key) => key.split(",").map(Number));
-  const own = [...new Set(known.flat())].sort((a, b) => a - b);
-  byId("matrix").replaceChildren(own.length <= MOST_CELLS ? confusionTable(own, counts) : confusionList(counts));
+  const pairs = [...counts].map(([key, count]) => [...key.split(",").map(Number), count]);
+  byId("accuracy").textContent = data.truth ? `: ${accuracy(pairs)}` : "";
+  const own = [...new Set(pairs.flatMap(([truth, predicted]) => [truth, predicted]))].sort((a, b) => a - b);
+  byId("matrix").replaceChildren(own.length <= MOST_CELLS ? confusionTable(own, counts) : confusionList(pairs));
+}
+
+/** Say how many are right; as in the figures of clipcls evaluate, images of none of the labels apart. */
+function accuracy(pairs) {
+  const sum = (some) => some.reduce((before, [, , count]) => before + count, 0);
+  const told = (some, what, verdict) => {
+    const right = sum(some.filter(([truth, predicted]) => truth === predicted));
+    return `${number(right)} of ${what(sum(some))} ${verdict} (${percent(right / sum(some))})`;
+  };
+  const known = pairs.filter(([truth]) => truth !== NONE);
+  const unknown = pairs.filter(([truth]) => truth === NONE);
+  if (!unknown.length) return told(known, images, "right");
+  const parts = known.length ? [told(known, (count) => `${number(count)} known`, "right")] : [];
+  return [...parts, told(unknown, (count) => `${number(count)} unknown`, "found")].join(", ");
 }
 
 function cellButton(truth, predicted, count) {
@@ -208,8 +221,7 @@ function confusionTable(own, counts) {
   return make("table", { class: "matrix" }, make("thead", {}, head), make("tbody", {}, ...rows));
 }
 
-function confusionList(counts) {
-  const pairs = [...counts].map(([key, count]) => [...key.split(",").map(Number), count]);
+function confusionList(pairs) {
   const wrong = pairs.filter(([truth, predicted]) => truth !== predicted).sort((a, b) => b[2] - a[2]).slice(0, 60);
   return make("ul", { class: "pairs" }, ...wrong.map(([truth, predicted, count]) =>
     make("li", {}, cellButton(truth, predicted, count), make("span", { text: ` ${names[truth]} taken for ${names[predicted]}` }))));

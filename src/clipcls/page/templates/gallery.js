@@ -9,6 +9,7 @@ const AROUND = 900; // pixels above and below the window for which there are til
 
 let order = []; // images, as they are shown
 let rows = []; // {top, height, title, count} or {top, height, from, to} (places in `order`)
+let width = 0; // pixels of the grid, as it was laid
 let columns = 1;
 let side = SMALLEST;
 let focused = 0; // place in `order` that the keyboard is at
@@ -28,7 +29,7 @@ function showGroups(found) {
 
 /** Say where every row is; then draw those that can be seen. */
 function lay() {
-  const width = grid.clientWidth;
+  width = grid.clientWidth;
   columns = Math.max(2, Math.floor((width + GAP) / (SMALLEST + GAP)));
   side = Math.floor((width - GAP * (columns - 1)) / columns);
   rows = [];
@@ -131,13 +132,13 @@ function fill(button, image) {
   if (right !== null) frame.append(make("span", { class: `verdict ${right ? "right" : "wrong"}`, text: right ? "✓" : "✕" }));
   const truth = truthOf(image);
   if (marks.has(image) || right === false) frame.append(make("span", { class: marks.has(image) ? "truth own" : "truth", text: said(truth) }));
-  const probability = data.probability[image];
+  const share = shareOf(image);
   const meter = make("span", { class: "meter" });
-  meter.style.setProperty("--share", probability ?? 0);
+  meter.style.setProperty("--share", share ?? 0);
   const caption = predicted === FAILED
     ? make("span", { class: "caption" }, make("span", { class: "label bad", text: data.errors[image] }))
     : make("span", { class: "caption" }, make("span", { class: "label", text: names[predicted] }),
-      make("span", { class: "probability", text: probability === null ? "" : percent(probability) }));
+      make("span", { class: "probability", text: written(share) }));
   button.replaceChildren(frame, caption, make("span", { class: "file", text: nameOf(data.paths[image]) }));
   if (predicted !== FAILED) frame.append(meter);
   button.title = data.paths[image];
@@ -147,7 +148,8 @@ function fill(button, image) {
 function describe(image) {
   const predicted = data.predicted[image];
   const parts = [nameOf(data.paths[image])];
-  parts.push(predicted === FAILED ? `failed: ${data.errors[image]}` : `${names[predicted]}, ${percent(data.probability[image] ?? 0)}`);
+  parts.push(predicted === FAILED ? `failed: ${data.errors[image]}` : names[predicted]);
+  if (shareOf(image) !== null) parts.push(percent(shareOf(image)));
   const right = isRight(image);
   if (right !== null) parts.push(right ? "right" : "wrong");
   if (truthOf(image)) parts.push(`${marks.has(image) ? "you said" : "in truth"} ${said(truthOf(image))}`);

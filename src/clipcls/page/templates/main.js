@@ -108,15 +108,19 @@ function start() {
 
   document.addEventListener("keydown", onKey);
   let waiting = false;
-  addEventListener("scroll", () => {
+  const redraw = () => {
     if (waiting) return;
     waiting = true;
-    requestAnimationFrame(() => { waiting = false; draw(); });
-  }, { passive: true });
-  let width = 0;
-  new ResizeObserver(() => {
-    if (grid.clientWidth !== width) { width = grid.clientWidth; lay(); }
-  }).observe(grid);
+    requestAnimationFrame(() => {
+      waiting = false;
+      if (grid.clientWidth === width) draw();
+      else lay();
+    });
+  };
+  addEventListener("scroll", redraw, { passive: true });
+  addEventListener("resize", redraw);
+  // What opens or closes above the grid moves it.
+  new ResizeObserver(redraw).observe(document.body);
   // Another window with the same page.
   addEventListener("storage", (event) => {
     if (event.key !== KEY) return;

@@ -35,6 +35,10 @@ function announce(text) {
   silence = setTimeout(() => { byId("said").textContent = byId("viewer-said").textContent = ""; }, 4000);
 }
 
+/** Return what speaks for a prediction: its probability; for `unknown`, the share of the words. Null if not known. */
+const shareOf = (image) => (data.predicted[image] === NONE ? data.pUnknown : data.probability)[image];
+const written = (share) => (share === null ? "–" : percent(share));
+
 // --- thumbnails ---
 
 const chunks = new Map();

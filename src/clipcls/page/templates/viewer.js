@@ -91,7 +91,7 @@ function drawTruth() {
   // Labels that a key sets are there also where their probability does not show, and keep their place.
   const few = keys.length === data.labels.length;
   const bars = [...new Set(few ? keys : [...known.keys(), ...keys])];
-  byId("viewer-bars").replaceChildren(...[...bars, ...choices.slice(NONE)].map((label) => bar(image, label, known.get(label) ?? null, keys, truth)));
+  byId("viewer-bars").replaceChildren(...[...bars, ...choices.slice(NONE)].map((label) => bar(image, label, (label === NONE ? data.pUnknown[image] : known.get(label)) ?? null, keys, truth)));
   const rest = data.labels.length - bars.length;
   const least = Math.min(...known.values(), 1);
   byId("viewer-rest").textContent = rest > 0 && predicted !== FAILED ? `${number(rest)} more ${rest === 1 ? "label" : "labels"} at ${percent(least)} or less` : "";
@@ -99,10 +99,11 @@ function drawTruth() {
 
 function bar(image, label, probability, keys, truth) {
   const key = label === NONE ? 0 : keys.indexOf(label) + 1;
-  const button = make("button", { type: "button", "aria-pressed": String(Boolean(truth?.includes(label))), on: { click: () => choose(label) } },
+  const title = label === NONE ? "the share of the words that compete with the labels, beside their probabilities" : null;
+  const button = make("button", { type: "button", title, "aria-pressed": String(Boolean(truth?.includes(label))), on: { click: () => choose(label) } },
     make("span", { class: "key" }, ...(key || label === NONE ? [make("kbd", { text: key })] : [])),
     make("span", { class: "name", text: names[label] }),
-    make("span", { class: "probability", text: probability === null ? (data.predicted[image] === FAILED ? "" : "–") : percent(probability) }),
+    make("span", { class: "probability", text: data.predicted[image] === FAILED ? "" : written(probability) }),
     make("span", { class: "meter" }));
   button.style.setProperty("--share", probability ?? 0);
   return make("li", { class: label === data.predicted[image] ? "predicted" : "" }, button);
