@@ -41,3 +41,10 @@ def test_one_other_image_is_no_others(capsys: pytest.CaptureFixture[str]) -> Non
     found = calibrate(outcome_of(made.ranks, made.truth), CalibrationOptions())
     show_calibration(replace(found, fitted=2, held_out=1), Path("calib.json"))
     assert "Fitted on 2 images, judged on 1 other\n" in capsys.readouterr().out
+
+
+def test_a_path_is_quoted_for_the_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    made = example(3, 40)
+    found = calibrate(outcome_of(made.ranks, made.truth), CalibrationOptions())
+    show_calibration(found, Path("my calib.json"))
+    assert "use it with --calibration 'my calib.json'\n" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -210,7 +211,8 @@ def show_search(found: Found, folder: Path) -> None:
     console.print(table)
     console.print()
     if found.is_better:
-        names = f"--labels-file {folder / LABELS} --templates {folder / TEMPLATES}"
+        files = {"--labels-file": folder / LABELS, "--templates": folder / TEMPLATES}
+        names = " ".join(f"{flag} {shlex.quote(str(file))}" for flag, file in files.items())
         verdict = f"Better than the default beyond chance (p = {found.p_value:.3f})."
         written = f"Written to {folder}; use it with {names}"
     else:
@@ -261,7 +263,7 @@ def show_calibration(
                 " takes every truth that is no label for it)"
             )
         )
-    console.print(plain(f"Written to {path}; use it with --calibration {path}"))
+    console.print(plain(f"Written to {path}; use it with --calibration {shlex.quote(str(path))}"))
 
 
 def _calibration_lines(found: Calibrated, wished: float | None) -> Iterator[str]:
@@ -335,7 +337,7 @@ def show_learned(found: Learned, path: Path) -> None:
     console.print()
     for line in _verdict(found):
         console.print(plain(line))
-    console.print(plain(f"Written to {path}; use it with --head {path}"))
+    console.print(plain(f"Written to {path}; use it with --head {shlex.quote(str(path))}"))
 
 
 def _verdict(found: Learned) -> Iterator[str]:
