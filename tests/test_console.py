@@ -26,11 +26,14 @@ def shown(
     *,
     columns: int = 80,
     encoding: str = "utf-8",
+    terminal: bool = True,
 ) -> str:
-    """Return what is shown of an image on a terminal of that width and encoding."""
+    """Return what is shown of an image on a terminal of that width and encoding, or in a pipe."""
     buffer = io.BytesIO()
     stream = io.TextIOWrapper(buffer, encoding=encoding, errors="replace", newline="\n")
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
     monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("TERM", "dumb")  # no colours
     monkeypatch.setenv("COLUMNS", str(columns))
     show_image(found)
     stream.flush()
@@ -61,6 +64,14 @@ def test_bars_fit_the_terminal(
     assert len(whole) == 1, "a bar was wrapped"
     letters = "".join(lines).replace(" ", "")
     assert labels[0].replace(" ", "")[:10] in letters
+
+
+def test_a_sentence_in_a_pipe_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = prediction(("a person who wears glasses and a hat in the rain", "dog"))
+    sentence = f"{found.path}: {found.prediction}"
+    for terminal in (False, True):
+        text = shown(monkeypatch, found, columns=30, terminal=terminal)
+        assert (sentence in text.splitlines()) is not terminal
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])

@@ -242,7 +242,10 @@ def stdout_console(least: int = 0) -> Console:
     Without both measures, rich takes 80 columns for granted on a terminal that it calls dumb.
     """
     width, height = shutil.get_terminal_size()
-    return _Page(highlight=False, width=max(width, least), height=height)
+    console = _Page(highlight=False, width=max(width, least), height=height)
+    # Only a terminal has an edge: a sentence in a pipe or a file is one line.
+    console.soft_wrap = not console.is_terminal
+    return console
 
 
 class _Page(Console):
@@ -272,7 +275,7 @@ def show_image(prediction: Prediction, top_k: int | None = None) -> None:
         style = "bold" if rank == 0 else "dim"
         bar = Text(block * round(bar_width * probability), style="green" if rank == 0 else "blue")
         table.add_row(plain(label, style), bar, Text(f"{probability:.4f}", style=style))
-    console.print(plain(f"{prediction.path}: {prediction.prediction}"), overflow="fold")
+    console.print(plain(f"{prediction.path}: {prediction.prediction}"))
     console.print(table)
 
 

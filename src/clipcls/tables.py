@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -210,7 +211,8 @@ def show_search(found: Found, folder: Path) -> None:
     console.print(table)
     console.print()
     if found.is_better:
-        names = f"--labels-file {folder / LABELS} --templates {folder / TEMPLATES}"
+        files = {"--labels-file": folder / LABELS, "--templates": folder / TEMPLATES}
+        names = " ".join(f"{flag} {shlex.quote(str(file))}" for flag, file in files.items())
         verdict = f"Better than the default beyond chance (p = {found.p_value:.3f})."
         written = f"Written to {folder}; use it with {names}"
     else:
@@ -223,18 +225,22 @@ def show_search(found: Found, folder: Path) -> None:
     console.print(plain(written), soft_wrap=True)
 
 
-def show_calibration(found: Calibrated, path: Path, wished: float | None = None) -> None:
+def show_calibration(
+    found: Calibrated, path: Path, wished: float | None = None, *, unknown: bool = False
+) -> None:
     """Print what a calibration does to the images that were held out.
 
     Args:
         found: The calibration.
         path: Where it was written.
         wished: The precision that was asked for.
+        unknown: Whether a threshold for the unknown was asked for.
     """
     console = stdout_console(least=60)
-    console.print(
-        plain(f"Fitted on {said(found.fitted, 'image')}, judged on {found.held_out:,} others")
-    )
+    own = found.calibration
+    noun = "image" if own.unknown_threshold is None else "known image"
+    fitted, judged = said(found.fitted, noun), said(found.held_out, "other")
+    console.print(plain(f"Fitted on {fitted}, judged on {judged}"))
     console.print()
     interval = ("95 % interval", "left")
     table = _table(("", "left"), ("before", "right"), interval, ("after", "right"), interval)
@@ -243,12 +249,21 @@ def show_calibration(found: Calibrated, path: Path, wished: float | None = None)
         cells = [
             cell for f in (before, after) for cell in (_value(name, f.value), _interval(name, f))
         ]
-        table.add_row(_TITLES[name], *cells)
+        # It judges the labels, so what would be `unknown` is no mistake, as it is in an evaluation.
+        aside = name == "accuracy" and (unknown or own.threshold is not None)
+        table.add_row(_TITLES[name] + ", unknown aside" * aside, *cells)
     console.print(table)
     console.print()
     for line in _calibration_lines(found, wished):
         console.print(plain(line))
-    console.print(plain(f"Written to {path}; use it with --calibration {path}"))
+    if unknown and own.unknown_threshold is None:
+        console.print(
+            plain(
+                "No threshold for the unknown: no image is unknown in truth (--other-as unknown"
+                " takes every truth that is no label for it)"
+            )
+        )
+    console.print(plain(f"Written to {path}; use it with --calibration {shlex.quote(str(path))}"))
 
 
 def _calibration_lines(found: Calibrated, wished: float | None) -> Iterator[str]:
@@ -278,6 +293,15 @@ def _calibration_lines(found: Calibrated, wished: float | None) -> Iterator[str]
     if own.unknown_threshold is not None:
         default = ScoringOptions().most_unknown
         yield f"Unknown threshold {own.unknown_threshold:.4f}, in place of {default}"
+        before, after = (
+            (figures["known_kept"].value + figures["unknown_found"].value) / 2
+            for figures in (found.before, found.after)
+        )
+        if after <= before:
+            yield (
+                f"The mean of known kept and unknown found is no higher on the held-out images:"
+                f" {percent(after)}, and {percent(before)} before"
+            )
     if found.fitted < _FEW_IMAGES:
         yield f"With {said(found.fitted, 'image')} to fit on, this is a first guess: label more"
 
@@ -313,7 +337,7 @@ def show_learned(found: Learned, path: Path) -> None:
     console.print()
     for line in _verdict(found):
         console.print(plain(line))
-    console.print(plain(f"Written to {path}; use it with --head {path}"))
+    console.print(plain(f"Written to {path}; use it with --head {shlex.quote(str(path))}"))
 
 
 def _verdict(found: Learned) -> Iterator[str]:

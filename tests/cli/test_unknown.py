@@ -153,9 +153,23 @@ def test_calibrate_fits_the_threshold_that_classify_uses(
     threshold = json.loads(file.read_text())["unknown_threshold"]
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert f"Unknown threshold {threshold:.4f}, in place of 0.5" in lines
+    assert any(line.startswith("accuracy, unknown aside ") for line in lines)
     [row] = [line for line in lines if line.startswith("unknown found")]
     assert row.count("100.0 %") >= 2
     out = tmp_path / "out.csv"
     assert invoke("classify", colours, *CPU, *own, "--calibration", file, "-o", out).exit_code == 0
     frame = read_results(out)
     assert list(frame["prediction"] == "unknown") == list(frame["p_unknown"] > threshold)
+
+
+def test_calibrate_without_an_unknown_image_says_what_it_lacks(
+    invoke: Invoke, colours: Path, words: Path, truth: Path, tmp_path: Path
+) -> None:
+    own = ("--unknown", "auto", "--unknown-words", words, "--ignore-unknown")
+    file = tmp_path / "calib.json"
+    result = invoke("calibrate", colours, truth, *CPU, *own, "-o", file)
+    assert result.exit_code == 0, result.output
+    assert json.loads(file.read_text())["unknown_threshold"] is None
+    assert "No threshold for the unknown: no image is unknown in truth" in result.stdout
+    plain = invoke("calibrate", colours, truth, *CPU, "--ignore-unknown", "-o", file, "--overwrite")
+    assert "unknown" not in plain.stdout

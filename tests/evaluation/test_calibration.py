@@ -25,7 +25,7 @@ from clipcls.evaluation.calibration import (
 )
 from clipcls.evaluation.metrics import measure
 from clipcls.options import Calibration, ScoringOptions
-from clipcls.records import UNKNOWN, Embedded
+from clipcls.records import UNKNOWN, Embedded, Prediction
 from clipcls.scoring import Scorer, calibrated, softmax
 from tests.evaluation.made import example, names, outcome_of, scores_of
 
@@ -170,10 +170,18 @@ def test_a_handful_of_images_is_split_or_refused_in_one_line(images: int, seed: 
         calibrate(outcome, options)
 
 
-def test_one_label_can_be_calibrated_without_an_error() -> None:
-    found = calibrate(outcome_of(np.ones((6, 1)), [0] * 6), CalibrationOptions(coverage=0.5))
-    assert found.calibration.temperature == 1.0
-    assert found.calibration.threshold == 1.0
+def test_one_label_is_refused_but_for_a_threshold_for_the_unknown() -> None:
+    outcome = outcome_of(np.ones((8, 1)), [0] * 8)
+    with pytest.raises(CalibrationError, match="'label 0' is the only label.* with --labels"):
+        calibrate(outcome, CalibrationOptions(coverage=0.5))
+    records = [
+        replace(record, p_unknown=0.1 + 0.5 * (i % 2))
+        for i, record in enumerate(outcome.records)
+        if isinstance(record, Prediction)
+    ]
+    truth = [("label 0",), (UNKNOWN,)] * 4
+    found = calibrate(replace(outcome, records=records, truth=truth), CalibrationOptions())
+    assert found.calibration.unknown_threshold == pytest.approx(0.35)
 
 
 # --- the threshold --------------------------------------------------------------------------------

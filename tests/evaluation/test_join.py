@@ -404,6 +404,33 @@ def test_of_two_columns_with_the_names_a_usual_one_is_taken(tmp_path: Path) -> N
     assert joined(table, ["a.jpg"])[1].notes[0] == "images are named by the column 'filename'"
 
 
+@pytest.mark.parametrize("header", ["file,label", "path,split,class", "photo_ref,species"])
+def test_a_truth_that_is_by_chance_the_stem_of_an_image_does_not_name_it(
+    tmp_path: Path, header: str
+) -> None:
+    between = ",train" * (header.count(",") - 1)
+    table = written(tmp_path, f"{header}\nx.jpg{between},cat\ny.jpg{between},dog\n")
+    message = message_of(table, ["cat.jpg", "dog.jpg"])
+    assert f"no column of {table} names the images" in message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "label,kind\ncat,animal\n",  # called so, but nothing else could name the image
+        "file,label\nanimal,cat.jpg\n",  # a whole name is no chance
+        "code,original,species\ncat,IMG_1.jpg,animal\n",
+        "title,id\nanimal,cat\n",
+    ],
+)
+def test_a_stem_names_the_image_where_it_can_be_nothing_else(tmp_path: Path, content: str) -> None:
+    column = None if "species" not in content else "species"
+    values = Values("truth", "--label-column", LABEL_NAMES, column)
+    assert joined(written(tmp_path, content), ["cat.jpg"], values=values)[0] == {
+        "cat.jpg": "animal"
+    }
+
+
 def test_several_columns_with_the_names_must_be_chosen_from(tmp_path: Path) -> None:
     table = written(tmp_path, "one,two,label\na.jpg,a.jpg,cat\n")
     message = message_of(table, ["a.jpg"])
@@ -536,11 +563,14 @@ def test_when_a_number_gives_the_pattern_away_it_is_proposed(tmp_path: Path) -> 
     assert joined(table, images, naming=naming)[0] == {"photos/photo-9.jpg": "dog"}
 
 
-def test_when_everything_is_ambiguous_the_first_is_shown(tmp_path: Path) -> None:
-    table = written(tmp_path, "path,label\n1.jpg,cat\n")
-    naming = {"image_column": "path"}
+@pytest.mark.parametrize("naming", [{}, {"image_column": "path"}])
+@pytest.mark.parametrize("name", ["1.jpg", "1"])
+def test_when_everything_is_ambiguous_the_first_is_shown(
+    tmp_path: Path, name: str, naming: dict[str, str]
+) -> None:
+    table = written(tmp_path, f"path,label\n{name},cat\n")
     message = message_of(table, ["p/a/1.jpg", "p/b/1.jpg"], ["p"], **naming)
-    assert message == f"no row of {table} means one image: 1.jpg names 2 images: p/a/1.jpg and p/b/1.jpg"  # fmt: skip  # noqa: E501
+    assert message == f"no row of {table} means one image: {name} names 2 images: p/a/1.jpg and p/b/1.jpg"  # fmt: skip  # noqa: E501
 
 
 # ---- the report

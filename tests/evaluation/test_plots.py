@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipcls.errors import OutputError
+from clipcls.evaluation.bootstrap import Figure as Share
 from clipcls.evaluation.plots import (
     draw_classes,
     draw_confusion,
+    draw_learning_curve,
     draw_precision_recall,
     draw_reliability,
     draw_thresholds,
@@ -64,12 +67,17 @@ def thresholds() -> Figure:
     return draw_thresholds(np.array([0.0, 0.5, 1.0]), np.array([1.0, 0.5, 0.0]), accuracy)
 
 
+def learning(counts: Sequence[int]) -> Figure:
+    return draw_learning_curve([(n, Share(0.5, 0.4, 0.6, "bootstrap")) for n in counts], 0.45)
+
+
 ALL = {
     "confusion": lambda: confusion(4, extra=1),
     "reliability": reliability,
     "precision and recall": lambda: draw_precision_recall([curve(LONG, 0.5)]),
     "thresholds": thresholds,
     "classes": lambda: classes(4),
+    "learning curve": lambda: learning([1, 2, 4, 8, 9]),
 }
 each = pytest.mark.parametrize("draw", ALL.values(), ids=list(ALL))
 
@@ -235,6 +243,16 @@ def test_the_gap_lies_between_accuracy_and_confidence() -> None:
     assert "0.300" in upper.get_title()
 
 
+def test_no_bar_lies_below_the_legend_of_reliability() -> None:
+    figure = reliability()
+    figure.draw_without_rendering()
+    [words] = figure.legends
+    assert legend(figure) == ["perfectly calibrated", "accuracy", "gap to the mean probability"]
+    for axes in figure.axes:
+        assert axes.get_legend() is None
+        assert not words.get_window_extent().overlaps(axes.get_window_extent())
+
+
 # -- precision and recall ---------------------------------------------------------------------
 
 
@@ -252,9 +270,14 @@ def test_of_many_classes_the_best_and_the_worst_are_named() -> None:
     assert len(figure.axes[0].lines) == 40
 
 
-def test_ten_lines_can_be_told_apart() -> None:
-    lines = draw_precision_recall([curve(str(i), 0.5) for i in range(10)]).axes[0].lines
-    assert len({(str(line.get_color()), str(line.get_linestyle())) for line in lines}) == 10
+def test_up_to_fifteen_lines_are_named_and_can_be_told_apart() -> None:
+    figure = draw_precision_recall([curve(str(i), 0.5) for i in range(15)])
+    lines = figure.axes[0].lines
+    assert len({(str(line.get_color()), str(line.get_linestyle())) for line in lines}) == 15
+    assert len(legend(figure)) == 15
+    assert legend(draw_precision_recall([curve(str(i), 0.5) for i in range(16)]))[5] == (
+        "classes between: 6"
+    )
 
 
 def test_the_order_of_a_curve_does_not_change_its_steps() -> None:
@@ -269,6 +292,27 @@ def test_many_classes_without_examples_are_counted() -> None:
     figure = draw_precision_recall([(str(i), empty, empty, NAN) for i in range(12)])
     assert legend(figure) == ["no examples  12 classes"]
     assert "undefined" in figure.axes[0].get_title()
+
+
+# -- the learning curve -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("counts", "shown"),
+    [
+        ([1, 2, 4, 8, 16, 18], ["1", "2", "4", "8", "", "18"]),
+        ([1, 2, 4, 8, 16, 30], ["1", "2", "4", "8", "16", "30"]),
+        ([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 520], None),
+    ],
+)
+def test_numbers_of_examples_do_not_touch(counts: list[int], shown: list[str] | None) -> None:
+    figure = learning(counts)
+    figure.draw_without_rendering()
+    ticks = figure.axes[0].get_xticklabels()
+    boxes = [tick.get_window_extent() for tick in ticks if tick.get_text()]
+    assert all(left.x1 + left.height / 3 < right.x0 for left, right in pairwise(boxes))
+    assert tick_labels(figure, "x")[-1] == str(counts[-1])
+    assert shown is None or tick_labels(figure, "x") == shown
 
 
 # -- thresholds -------------------------------------------------------------------------------

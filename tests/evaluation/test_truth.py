@@ -91,6 +91,21 @@ def test_a_number_beyond_the_class_names_is_unknown(tmp_path: Path, cell: str) -
         truth_of(tmp_path, ["0", cell], class_names=make_labels("cat,dog"))
 
 
+@pytest.mark.parametrize(("cell", "is_short"), [("2", True), ("1", False), ("cow", False)])
+def test_class_names_that_are_too_few_are_counted(
+    tmp_path: Path, cell: str, is_short: bool
+) -> None:
+    with pytest.raises(OptionError) as caught:
+        truth_of(tmp_path, ["0", cell], "cat", class_names=make_labels("cat,dog"))
+    counted = "labels 'cat' (--class-names has 2, for the numbers 0 to 1): say which"
+    assert (counted in str(caught.value)) == is_short
+
+
+def test_a_value_with_a_blank_is_quoted_for_the_shell(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="with --map 'brick wall=LABEL', take"):
+        truth_of(tmp_path, ["cat", "brick wall"], "cat,dog")
+
+
 @pytest.mark.parametrize("cell", ["no-glasses", "No Glasses", "NO_GLASSES", " no  glasses "])
 def test_a_label_may_be_spelt_otherwise(tmp_path: Path, cell: str) -> None:
     assert single(truth_of(tmp_path, [cell], "glasses,no-glasses")) == ["no-glasses"]
@@ -113,7 +128,7 @@ def test_unknown_values_are_an_error_that_says_how_to_go_on(tmp_path: Path) -> N
     with pytest.raises(OptionError) as caught:
         truth_of(tmp_path, ["cat", "cow", "cow", "pig", ""], "cat,dog")
     assert str(caught.value) == (
-        "the truth 'cow' (2 rows) and 1 more is not among the labels 'cat', 'dog': say which it is"
+        "the truth 'cow' (2 rows) and 1 more are not among the labels 'cat', 'dog': say which it is"
         " with --map cow=LABEL, take such images for what they are, of none of the labels, with"
         " --other-as unknown, or leave such rows out with --ignore-unknown"
     )

@@ -163,5 +163,5 @@ def calibrate(
         _, [outcome] = evaluate(trial, observer)
     found = fitted(outcome, options)
     write_calibration(output, found)
-    show_calibration(found, output, wished=precision)
+    show_calibration(found, output, precision, unknown=competing is not None)
     raise typer.Exit(3 if outcome.failures else 0)

@@ -123,9 +123,16 @@ def calibrate(outcome: Outcome, options: CalibrationOptions) -> Calibrated:
         options: What is fitted.
 
     Raises:
-        CalibrationError: There are too few images, or no threshold does what is wished.
+        CalibrationError: There are too few images or labels, or no threshold does what is wished.
     """
     scores = outcome.scores()
+    limit, told_before, told_after = _told_apart(outcome, options)
+    if len(scores.labels) < 2 and limit is None:
+        raise CalibrationError(
+            f"'{visible(scores.labels[0])}' is the only label, so every probability is 1.0 and"
+            " nothing can be fitted: name the other labels with --labels, and label some images of"
+            " each"
+        )
     # What --unknown turns down has figures of its own.
     scores = replace(scores, predicted=scores.ranks.argmax(axis=1))
     held = split(scores.truth, options.held_out, options.seed)
@@ -159,7 +166,6 @@ def calibrate(outcome: Outcome, options: CalibrationOptions) -> Calibrated:
         coverage = share_of(kept)
         kept_right = share_of(judged.correct[kept]) if kept.any() else None
     before, after_figures = measure(scores.part(held)).headline, measure(judged).headline
-    limit, told_before, told_after = _told_apart(outcome, options)
     return Calibrated(
         calibration=replace(fitted, threshold=threshold, unknown_threshold=limit),
         fitted=int((~held).sum()),

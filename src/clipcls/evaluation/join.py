@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from clipcls.columns import CHANCE, CHOSEN_BY, PERSON, QUEUE
 from clipcls.errors import InputError, MissingExtraError, OptionError
+from clipcls.inputs.recognize import has_image_name
 from clipcls.inputs.refs import ImageRef
 from clipcls.inputs.tables import check_column, check_names, delimited, json_lines
 from clipcls.inputs.urls import is_archive, is_tar, key_of, member_of
@@ -177,7 +178,7 @@ def join_rows(
     groups = _group_cells(frame, table, values.group_column)
     names, used = _image_names(frame, table, images, naming, values, notes)
     column = values.column or _guess_column(frame, table, used, values, notes)
-    by_stem = max((False, True), key=lambda stem: images.count(names, by_stem=stem))
+    by_stem = images.joins_more_by_stem(names)
     missing, ambiguous = [], []
     counts = _counting_rows(frame, notes)
     chosen: set[int] = set()
@@ -352,9 +353,18 @@ class Images:
             return None
         return _common_end(folders, self._whole[place][:-1]) > len(below)
 
-    def count(self, names: Iterable[str], *, by_stem: bool) -> int:
-        """Return how many of the names mean exactly one image."""
-        return sum(len(self.find(name, by_stem=by_stem)) == 1 for name in names)
+    def count(self, names: Iterable[str], *, by_stem: bool, several: bool = False) -> int:
+        """Return how many of the names mean exactly one image, or one and more."""
+        found = (len(self.find(name, by_stem=by_stem)) for name in names)
+        return sum(number == 1 or (several and number > 1) for number in found)
+
+    def joins_more_by_stem(self, names: Sequence[str]) -> bool:
+        """Whether more of the names mean an image, or else several, without extensions."""
+        for several in (False, True):
+            whole, stems = (self.count(names, by_stem=s, several=several) for s in (False, True))
+            if whole or stems:
+                return stems > whole
+        return False
 
 
 def _path_parts(path: str) -> tuple[str, ...]:
@@ -485,19 +495,10 @@ def _image_names(
     column = naming.image_column
     if column is None:
         sample = frame.iloc[:: max(1, len(frame) // _SAMPLE_ROWS)]
-        by_name, by_stem = (
-            {
-                name: images.count(sample[name], by_stem=stem)
-                for name in frame.columns
-                if name != values.column
-            }
-            for stem in (False, True)
+        # Where no row means one image, some may mean several, which is another mistake.
+        best = _naming_columns(sample, images, values) or _naming_columns(
+            sample, images, values, several=True
         )
-        most = max([*by_name.values(), *by_stem.values()], default=0)
-        best = [name for name in by_name if most and 2 * max(by_name[name], by_stem[name]) > most]
-        # A column that is called so, then one that has whole names, is rather meant.
-        for preferred in (lambda name: name.lower() in _IMAGE_NAMES, by_name.__getitem__):
-            best = [name for name in best if preferred(name)] or best
         if not best:
             raise InputError(_no_image_column(frame, table, images))
         if len(best) > 1:
@@ -509,6 +510,45 @@ def _image_names(
         notes.append(f"images are named by the column '{column}'")
     check_column(column, frame.columns, str(table), "--image-column")
     return list(frame[column]), [column]
+
+
+def _naming_columns(
+    sample: pd.DataFrame, images: Images, values: Values, *, several: bool = False
+) -> list[str]:
+    """Return the columns that are as likely as each other to name the images."""
+    by_name, by_stem = (
+        {
+            name: images.count(sample[name], by_stem=stem, several=several)
+            for name in sample.columns
+            if name != values.column
+        }
+        for stem in (False, True)
+    )
+    # `cat` may be the truth of x.jpg, and by chance the stem of another image too.
+    for name in _rather_values(sample, values):
+        if not by_name.get(name):
+            by_stem[name] = 0
+    most = max([*by_name.values(), *by_stem.values()], default=0)
+    best = [name for name in by_name if most and 2 * max(by_name[name], by_stem[name]) > most]
+    # A column that is called so, then one that has whole names, is rather meant.
+    for preferred in (lambda name: name.lower() in _IMAGE_NAMES, by_name.__getitem__):
+        best = [name for name in best if preferred(name)] or best
+    return best
+
+
+def _rather_values(sample: pd.DataFrame, values: Values) -> list[str]:
+    """Return the columns that hold what the join is for, as far as the others tell.
+
+    One is called so beside one that is called like names of images, or is the only one that does
+    not hold such names.
+    """
+    names = list(sample.columns)
+    if any(name.lower() in _IMAGE_NAMES for name in names):
+        called = [name for name in names if name.lower() in values.names]
+    else:
+        called = []
+    others = [name for name in names if not all(map(has_image_name, sample[name]))]
+    return called + (others if len(others) == 1 < len(names) else [])
 
 
 def _filled(pattern: str, frame: pd.DataFrame, table: Path) -> tuple[list[str], list[str]]:

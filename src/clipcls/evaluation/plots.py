@@ -55,7 +55,8 @@ _LABEL_WIDTH = 28
 # More counts than this are too small to read, and so are more names than that.
 _MOST_COUNTS = 20
 _MOST_NAMES = 200
-_MOST_CURVES = 10
+# Curves beyond the colours are dashed, then dotted; of more, so many of the best and of the worst.
+_DASHES = ("-", "--", ":")
 
 
 @contextmanager
@@ -186,12 +187,14 @@ def draw_reliability(confidence: Floats, accuracy: Floats, counts: Floats, ece: 
     upper.plot([0, 1], [0, 1], color="black", linestyle="--", label="perfectly calibrated")
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
     upper.set_title(f"Reliability: expected calibration error {ece:.3f}")
-    upper.legend(loc="upper left")
     lower.bar(centres, counts, width, color=_GREY, edgecolor="white")
     lower.set(xlabel="probability of the prediction", ylabel="images")
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     for axes in (upper, lower):
         axes.grid(axis="y")
+    # Outside, because the bars may be anywhere.
+    handles, names = upper.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -199,8 +202,8 @@ def draw_reliability(confidence: Floats, accuracy: Floats, counts: Floats, ece: 
 def draw_precision_recall(curves: Sequence[Curve]) -> Figure:
     """Draw precision against recall, a curve for each class.
 
-    Up to ten classes have a colour and a name each. Of more, all are grey but the five best and the
-    five worst. A class without examples has no curve; its average precision is NaN.
+    Up to fifteen classes have a line and a name each. Of more, all are grey but the five best and
+    the five worst. A class without examples has no curve; its average precision is NaN.
 
     Args:
         curves: Per class its label, its precision and its recall, one shape each and sorted by
@@ -213,8 +216,8 @@ def draw_precision_recall(curves: Sequence[Curve]) -> Figure:
     from matplotlib.lines import Line2D
 
     drawn = sorted((c for c in curves if not np.isnan(c[3])), key=lambda c: c[3], reverse=True)
-    few = len(drawn) <= _MOST_CURVES
-    half = _MOST_CURVES // 2
+    half = len(_COLOURS)
+    few = len(drawn) <= half * len(_DASHES)
     figure = Figure(figsize=(8.5, 5.2))
     axes = figure.add_subplot()
     for curve in [] if few else drawn[half:-half]:
@@ -225,7 +228,7 @@ def draw_precision_recall(curves: Sequence[Curve]) -> Figure:
         label, precision, recall, average = curve
         # The steps of the average precision: each recall is reached with its own precision.
         steps = "steps-pre" if recall[0] <= recall[-1] else "steps-post"
-        dashes = "-" if place < half else "--"
+        dashes = _DASHES[place // half]
         lines += axes.plot(recall, precision, dashes, color=_COLOURS[place % half], drawstyle=steps)
         names.append(f"AP {average:.3f}  {_short(label)}")
     if not few:
@@ -358,6 +361,16 @@ def draw_learning_curve(points: Sequence[tuple[int, Share]], zero_shot: float) -
     axes.set_title("Learning curve, with 95 % intervals")
     axes.legend(loc="lower right")
     axes.grid()
+    # Of two numbers that would touch, the larger one stays.
+    figure.draw_without_rendering()
+    names, left = [str(count) for count in counts], np.inf
+    for place in reversed(range(len(names))):
+        box = axes.get_xticklabels()[place].get_window_extent()
+        if box.x1 + box.height / 2 > left:
+            names[place] = ""
+        else:
+            left = box.x0
+    axes.set_xticks(counts, names)
     return figure
 
 

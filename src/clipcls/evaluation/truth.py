@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -375,15 +376,19 @@ def _unknown_message(
     unknown: Mapping[str, int], labels: Sequence[Label], options: TruthOptions
 ) -> str:
     value, count = max(unknown.items(), key=lambda item: item[1])
-    more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+    more = f" and {len(unknown) - 1} more are" if len(unknown) > 1 else " is"
     rows = "1 row" if count == 1 else f"{count} rows"
     if ";" in value:
         rows += "; --multi-label takes it for several labels"
     other_as = f", {_OTHER_AS}" if options.takes_unknown else ""
+    number, names = _whole_number(value), len(options.class_names)
+    short = names and number is not None and not 0 <= number < names
+    counted = f" (--class-names has {names}, for the numbers 0 to {names - 1})" if short else ""
     return (
-        f"the truth '{visible(value)}' ({rows}){more} is not among the labels"
-        f" {listed(label.name for label in labels)}: say which it is with"
-        f" --map {visible(value)}=LABEL{other_as}, or leave such rows out with --ignore-unknown"
+        f"the truth '{visible(value)}' ({rows}){more} not among the labels"
+        f" {listed(label.name for label in labels)}{counted}: say which it is with"
+        f" --map {shlex.quote(visible(value) + '=LABEL')}{other_as}, or leave such rows out with"
+        " --ignore-unknown"
     )
 
 
