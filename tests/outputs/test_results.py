@@ -139,6 +139,15 @@ def test_no_rows_give_an_empty_frame_with_columns_of_the_usual_types(
         ("other.jsonl", b'{"path": "a"}\n', "it lacks the column 'error'"),
         ("text.jsonl", b'path,prediction\n{"path": "a"}\n', "as jsonl: line 1 is no JSON"),
         ("list.jsonl", b"[1, 2]\n", "as jsonl: line 1 is no JSON object"),
+        *(
+            (
+                "words.jsonl",
+                b'{"path": "a", "prediction": "cat", "probability": 0.5, "probabilities": {"cat": 1},'
+                b' "note": "", "error": ""}\n'.replace(b"1", wrong, 1),
+                "as jsonl: ",
+            )
+            for wrong in (b'"much"', b"[1]")
+        ),
         ("bytes.jsonl", b"\xff\xfe\x00", "as jsonl: "),
         ("other.parquet", b"path,prediction\n", "as parquet: "),
     ],

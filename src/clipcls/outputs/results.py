@@ -58,18 +58,18 @@ def read_results(
     try:
         frame = readers[output_format](path)
         _check_columns(frame.columns)
-        shares = frame["probability"].astype("float64")
-        for row in frame.index[(shares < 0) | (shares > 1)]:
-            raise ValueError(f"row {row + 1} has a probability of {shares[row]:g}")
+        texts, kept = _texts(frame.columns), kept_names(list(frame.columns))
+        numbers = [name for name in frame.columns if name not in {*texts, *kept}]
+        frame = frame.astype(dict.fromkeys(numbers, "float64"))
+        shares = frame["probability"]
+        if len(wrong := shares[(shares < 0) | (shares > 1)]):
+            raise ValueError(f"row {wrong.index[0] + 1} has a probability of {wrong.iloc[0]:g}")
     except ImportError as error:
         raise MissingExtraError("reading Parquet", "parquet") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or _one_line(error)}") from error
-    except (ValueError, csv.Error) as error:
+    except (ValueError, TypeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as {output_format}: {_one_line(error)}") from error
-    texts, kept = _texts(frame.columns), kept_names(list(frame.columns))
-    numbers = [name for name in frame.columns if name not in {*texts, *kept}]
-    frame = frame.astype(dict.fromkeys(numbers, "float64"))
     frame[texts] = frame[texts].astype(object).fillna("")
     # Objects, because no other type of pandas takes what is not UTF-8.
     paths = [original_path(text) for text in frame["path"]]
