@@ -142,8 +142,8 @@ def test_no_rows_give_an_empty_frame_with_columns_of_the_usual_types(
         *(
             (
                 "words.jsonl",
-                b'{"path": "a", "prediction": "cat", "probability": 0.5, "probabilities": {"cat": 1},'
-                b' "note": "", "error": ""}\n'.replace(b"1", wrong, 1),
+                b'{"path": "a", "prediction": "cat", "probability": 0.5, "note": "", "error": "",'
+                b' "probabilities": {"cat": %b}}\n' % wrong,
                 "as jsonl: ",
             )
             for wrong in (b'"much"', b"[1]")
